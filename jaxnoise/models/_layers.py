@@ -1,0 +1,256 @@
+"""Layers that every network here is made of: convolution, normalisation, dropout, initialisers."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
+from jax.custom_derivatives import SymbolicZero
+
+from jaxnoise.core import InputError
+from jaxnoise.core.types import Array, PRNGKey
+
+Initializer = Callable[..., Array]
+
+_CHANNELS_LAST = ("NHWC", "HWIO", "NHWC")
+
+torch_default: Initializer = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+"""U(-b, b) with b = 1/sqrt(fan_in): what PyTorch gives convolutions and dense layers."""
+
+he_fan_out: Initializer = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+"""N(0, 2 / (kh * kw * out)) (He et al. 2015, for the backward pass)."""
+
+
+def uniform_bias(fan_in: int) -> Initializer:
+  """Returns the initialiser U(-b, b), b = 1/sqrt(fan_in), PyTorch's for biases.
+
+  Example:
+    >>> import jax
+    >>> bias = uniform_bias(4)(jax.random.key(0), (1000,))
+    >>> bool(abs(bias).max() <= 0.5)
+    True
+  """
+  bound = 1 / math.sqrt(fan_in)
+
+  def init(key: PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
+    return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+  return init
+
+
+def conv(
+  x: Array,
+  kernel: Array,
+  bias: Array | None = None,
+  *,
+  stride: int = 1,
+  padding: int | None = None,
+) -> Array:
+  """Computes a 2-D convolution (cross-correlation): y = x * kernel + bias.
+
+  The only convolution of the library. Accelerators run XLA's own. On a CPU the values are the
+  same to the last bit, and the gradient is arranged so that it costs inside `scan`, `while` and
+  `cond` what it costs outside, where XLA's is up to a hundred times slower (jax issue 12868).
+  Under `vmap` over kernels XLA's grouped convolution runs, which is slow on a CPU: run networks
+  with kernels of their own one after the other there (`jax.lax.map`).
+
+  Args:
+    x: [N, H, W, I].
+    kernel: [k, k, I, O].
+    bias: [O] or None.
+    stride: of both axes.
+    padding: zeros added on all four sides; None means (k - 1) // 2, PyTorch's "same".
+
+  Returns:
+    [N, H', W', O] with H' = (H + 2 * padding - k) // stride + 1.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> y = conv(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 2)), stride=2)
+    >>> y[0, :, :, 0].tolist()
+    [[4.0, 6.0], [6.0, 9.0]]
+  """
+  padding = (kernel.shape[0] - 1) // 2 if padding is None else padding
+  if jax.default_backend() != "cpu":
+    y = _native(x, kernel, stride, padding)
+  elif kernel.shape[:2] == (1, 1) and padding == 0:
+    y = jax.lax.dot_general(x[:, ::stride, ::stride], kernel[0, 0], (((3,), (0,)), ((), ())))
+  else:
+    y = _cpu_conv(x, kernel, stride, padding)
+  return y if bias is None else y + bias.reshape(1, 1, 1, -1)
+
+
+def _native(
+  x: Array, kernel: Array, stride: int, padding: int, layout: Sequence[str] = _CHANNELS_LAST
+) -> Array:
+  return jax.lax.conv_general_dilated(
+    x, kernel, (stride, stride), [(padding, padding)] * 2, dimension_numbers=layout
+  )
+
+
+# XLA's CPU backend has a fast convolution for the layout NHWC, HWIO -> NHWC only. It rewrites
+# other layouts to this one, but not inside called computations (loop bodies, branches), where a
+# naive loop runs instead; and JAX's gradient of a convolution has other layouts. A gradient is the
+# transpose of the tangent map, so the tangent map is written here in the one layout that JAX's
+# transposition turns into the fast one. Reverse mode never evaluates the tangent map itself.
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def _cpu_conv(x: Array, kernel: Array, stride: int, padding: int) -> Array:
+  return _native(x, kernel, stride, padding)
+
+
+def _cpu_conv_jvp(stride: int, padding: int, primals: Any, tangents: Any) -> tuple[Array, Array]:
+  x, kernel = primals
+  x_dot, kernel_dot = tangents
+  y_dot = []
+  # A zero tangent must stay unevaluated: as an array it would cost a convolution, a naive one.
+  if not isinstance(x_dot, SymbolicZero):
+    swapped = kernel.transpose(0, 1, 3, 2)
+    y_dot.append(_native(x_dot, swapped, stride, padding, ("NHWC", "HWOI", "NHWC")))
+  if not isinstance(kernel_dot, SymbolicZero):
+    moved = _native(
+      x.transpose(3, 1, 2, 0),
+      kernel_dot.transpose(2, 0, 1, 3),
+      stride,
+      padding,
+      ("CHWN", "IHWO", "HWNC"),
+    )
+    y_dot.append(moved.transpose(2, 0, 1, 3))
+  return _cpu_conv(x, kernel, stride, padding), functools.reduce(jnp.add, y_dot)
+
+
+_cpu_conv.defjvp(_cpu_conv_jvp, symbolic_zeros=True)
+
+
+class Conv(nn.Module):
+  """A k x k convolution layer, padded by (k - 1) // 2.
+
+  Attributes:
+    width: output channels.
+    kernel_size: k, odd.
+    stride: of both axes.
+    use_bias: whether a bias is added; it starts as U(-b, b), b = 1/sqrt(fan_in).
+    kernel_init: initialiser of the kernel [k, k, in, width].
+    dtype: what to compute in; None means the common type of input and parameters. Parameters are
+      float32.
+  """
+
+  width: int
+  kernel_size: int = 3
+  stride: int = 1
+  use_bias: bool = False
+  kernel_init: Initializer = torch_default
+  dtype: Any = None
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.width)
+    kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+    bias = None
+    if self.use_bias:
+      bias = self.param("bias", uniform_bias(math.prod(shape[:3])), shape[3:], jnp.float32)
+    x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
+    return conv(x, kernel, bias, stride=self.stride)
+
+
+def batch_norm(*, train: bool, momentum: float = 0.9, dtype: Any = None, name: str) -> nn.BatchNorm:
+  """Returns a batch-normalisation layer, y = scale * (x - m) / sqrt(v + 1e-5) + bias.
+
+  m and v are the batch's (biased) mean and variance in training, over all axes but the last, and
+  the running ones in evaluation; both are computed and kept in at least float32. The running
+  ones move as r <- momentum * r + (1 - momentum) * batch. PyTorch's `momentum` is 1 minus this
+  one, and PyTorch's running variance is that of the unbiased estimate, n/(n-1) times the biased
+  one, n being the number of values per channel.
+
+  Args:
+    train: which statistics to use.
+    momentum: how much of the running statistics stays.
+    dtype: of the output; None means the common type of input and parameters.
+    name: of the layer in its parent.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> layer = batch_norm(train=True, name="norm")
+    >>> x = jnp.array([[1.0], [3.0]])
+    >>> layer.init_with_output(jax.random.key(0), x)[0].round(3).tolist()
+    [[-1.0], [1.0]]
+  """
+  return nn.BatchNorm(
+    use_running_average=not train, momentum=momentum, epsilon=1e-5, dtype=dtype, name=name
+  )
+
+
+def dropout(key: PRNGKey, x: Array, rate: float) -> Array:
+  """Sets each element to 0 with probability `rate` and divides the others by 1 - rate.
+
+  Args:
+    key: of the mask.
+    x: any shape.
+    rate: in [0, 1).
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> sorted(set(dropout(jax.random.key(0), jnp.ones(100), 0.5).tolist()))
+    [0.0, 2.0]
+  """
+  kept = jax.random.bernoulli(key, 1 - rate, x.shape)
+  return jnp.where(kept, x / (1 - rate), jnp.zeros_like(x))
+
+
+def normalise(image: Array, mean: Sequence[float], std: Sequence[float]) -> Array:
+  """Computes (image - mean) / std channel by channel, the first layer of every network here.
+
+  Args:
+    image: [..., H, W, C] in [0, 1].
+    mean: C numbers on the image's scale, or none at all for 0.
+    std: C positive numbers, or none at all for 1.
+
+  Raises:
+    InputError: if the number of values is not C.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> normalise(jnp.full((1, 1, 3), 0.75), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)).tolist()
+    [[[0.5, 0.5, 0.5]]]
+  """
+  channels = image.shape[-1]
+  for name, values in (("mean", mean), ("std", std)):
+    if values and len(values) != channels:
+      raise InputError(
+        f"{name}: {len(values)} values for images of {channels} channels (shape "
+        f"{tuple(image.shape)}); give the model one value per channel"
+      )
+  shape = (1,) * (image.ndim - 1) + (channels,)
+  if mean:
+    image = image - jnp.asarray(mean, image.dtype).reshape(shape)
+  if std:
+    image = image / jnp.asarray(std, image.dtype).reshape(shape)
+  return image
+
+
+def checked(
+  *, mean: Sequence[float] = (), std: Sequence[float] = (), dropout: float = 0.0
+) -> dict[str, Any]:
+  """Returns the options that all networks share, as numbers and tuples.
+
+  Raises:
+    InputError: if a standard deviation is not positive or the rate not in [0, 1).
+
+  Example:
+    >>> checked(mean=[0], std=[1])
+    {'mean': (0.0,), 'std': (1.0,), 'dropout': 0.0}
+  """
+  if any(value <= 0 for value in std):
+    raise InputError(f"std: {tuple(std)}, expected positive numbers, one per channel")
+  if not 0 <= dropout < 1:
+    raise InputError(f"dropout: {dropout}, expected a rate in [0, 1); 0 switches it off")
+  return {
+    "mean": tuple(float(value) for value in mean),
+    "std": tuple(float(value) for value in std),
+    "dropout": float(dropout),
+  }

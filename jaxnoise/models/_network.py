@@ -1,0 +1,144 @@
+"""From a linen module to a `Network`: the only place that knows how a model is called."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.errors import ScopeParamShapeError
+
+from jaxnoise.core import InputError, Network, Output
+from jaxnoise.core.errors import closest
+from jaxnoise.core.reduce import promote
+from jaxnoise.core.types import Array, BatchStats, Params, PRNGKey, PyTree
+from jaxnoise.models._preact_resnet import keep
+
+
+def network(module: nn.Module) -> Network:
+  """Wraps a linen module as the pair of pure functions that methods know.
+
+  All leading axes of an image are flattened into one, the first of them slowest, so that views
+  [B, V, H, W, C] of an example stay beside each other and a batch sharded over B stays so.
+
+  The module has to have:
+
+    num_stages: tap positions are 0..num_stages.
+    __call__(image [N, H, W, C], *, train, dropout, tap, features) -> (logits [N, K], features):
+      `dropout` is a rate, or None for the module's own; masks are drawn from the stream "dropout"
+      and only where `has_rng("dropout")`; `h = tap(stage, h)` is called once for each stage;
+      `features` are the names to return, out of "stem", "stage1", ..., "pooled".
+    norm_branches (optional): names of its sets of normalisation layers, "main" among them; it is
+      then also called with `norm_branch`.
+
+  Variables live in the collections "params" and "batch_stats" and nowhere else.
+
+  Args:
+    module: made by a factory of this package, or any other that keeps to the above.
+
+  Returns:
+    A `Network`; its `apply` is described at `jaxnoise.core.types.ApplyFn`.
+
+  Raises:
+    InputError: here if the module has no `num_stages`; from `apply` if the image is not of a
+      floating type, has fewer than three axes or does not fit the parameters, or for an unknown
+      feature or normalisation branch.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from jaxnoise import models
+    >>> net = models.network(models.wide_resnet(10, depth=10, widen_factor=1))
+    >>> image = jnp.zeros((2, 3, 8, 8, 1))
+    >>> params, batch_stats = net.init(jax.random.key(0), image[:, 0])
+    >>> jax.eval_shape(net.apply, params, batch_stats, image).logits.shape
+    (2, 3, 10)
+  """
+  if not isinstance(getattr(module, "num_stages", None), int):
+    raise InputError(
+      f"module: {type(module).__name__} has no whole number `num_stages`; see "
+      "jaxnoise.models.network for what a module has to have"
+    )
+  known = ("stem", *(f"stage{k + 1}" for k in range(module.num_stages)), "pooled")
+  branches = getattr(module, "norm_branches", ("main",))
+
+  # Compiled, the forward pass is dropped and only the initialisers run.
+  @functools.partial(jax.jit, static_argnums=1)
+  def variables_of(rng: PRNGKey, image_shape: tuple[int, ...]) -> PyTree:
+    return module.init({"params": rng}, jnp.zeros((1, *image_shape)), train=False)
+
+  def init(rng: PRNGKey, image: Array) -> tuple[Params, BatchStats]:
+    variables = variables_of(rng, tuple(image.shape[-3:]))
+    return variables["params"], variables.get("batch_stats", {})
+
+  def apply(
+    params: Params,
+    batch_stats: BatchStats,
+    image: Array,
+    *,
+    train: bool = False,
+    rng: PRNGKey | None = None,
+    dropout: float | None = None,
+    norm_branch: str = "main",
+    tap: Callable[[int, Array], Array] = keep,
+    features: Sequence[str] = (),
+  ) -> Output:
+    _check(image, features, known, norm_branch, branches)
+    lead = image.shape[:-3]
+
+    def unflatten(x: Array) -> Array:
+      return x.reshape(*lead, *x.shape[1:])
+
+    def flat_tap(stage: int, h: Array) -> Array:
+      return tap(stage, unflatten(h)).reshape(h.shape).astype(h.dtype)
+
+    options = {"norm_branch": norm_branch} if hasattr(module, "norm_branches") else {}
+    try:
+      (logits, collected), changed = module.apply(
+        {"params": params, "batch_stats": batch_stats},
+        image.reshape(math.prod(lead), *image.shape[-3:]),
+        train=train,
+        dropout=dropout,
+        tap=flat_tap,
+        features=tuple(features),
+        rngs={} if rng is None else {"dropout": rng},
+        mutable=["batch_stats"] if train else [],
+        **options,
+      )
+    except ScopeParamShapeError as error:
+      raise InputError(
+        f"image: shape {tuple(image.shape)} does not fit the parameters given ({error}); "
+        "initialise the network with images of this shape"
+      ) from error
+    return Output(
+      logits=unflatten(promote(logits)),
+      batch_stats=changed.get("batch_stats", batch_stats),
+      features={name: unflatten(value) for name, value in collected.items()},
+    )
+
+  return Network(init=init, apply=apply, num_stages=module.num_stages)
+
+
+def _check(
+  image: Array,
+  features: Sequence[str],
+  known: Sequence[str],
+  norm_branch: str,
+  branches: Sequence[str],
+) -> None:
+  if image.ndim < 3:
+    raise InputError(f"image: shape {tuple(image.shape)}, expected [..., height, width, channels]")
+  if not jnp.issubdtype(image.dtype, jnp.floating):
+    raise InputError(
+      f"image: type {image.dtype}, expected floats in [0, 1]; divide bytes by 255 first"
+    )
+  for name in features:
+    if name not in known:
+      raise InputError(f"features: unknown name {name!r}; {closest(name, known)}")
+  if norm_branch not in branches:
+    raise InputError(
+      f"norm_branch: this network has no normalisation layers {norm_branch!r}; "
+      f"{closest(norm_branch, branches)}"
+    )
