@@ -1,3 +1,33 @@
-"""jaxnoise: noise-robust training in JAX, as pure functions that compose."""
+"""jaxnoise: noise-robust training in JAX, as pure functions that compose.
+
+Sub-packages are loaded when they are first named, so that a config file, which needs the schema
+only, does not start JAX.
+"""
+
+import importlib
 
 __version__ = "0.1.0"
+
+_PACKAGES = (
+  "augment",
+  "core",
+  "corruptions",
+  "data",
+  "evaluation",
+  "losses",
+  "methods",
+  "metrics",
+  "models",
+  "reporting",
+  "training",
+)
+
+
+def __getattr__(name: str):
+  if name in _PACKAGES:
+    return importlib.import_module(f"{__name__}.{name}")
+  raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+  return [*globals(), *_PACKAGES]

@@ -1,0 +1,92 @@
+"""The (corruption, severity) table of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnoise import corruptions, metrics
+from jaxnoise.core.state import TrainState
+from jaxnoise.core.types import Array, PRNGKey
+from jaxnoise.evaluation import _classification
+
+Cells = dict[str, metrics.CorruptionTable]
+""""accuracy", "conditional", "nll", "ece" -> {(corruption, severity): (sum, count)}."""
+
+
+def corruption_table(
+  measure: _classification.Measure,
+  state: TrainState,
+  pool: Mapping[str, Array],
+  *,
+  names: Sequence[str],
+  severities: Sequence[int],
+  rng: PRNGKey,
+  batch_size: int,
+  tell: Callable[[str], None] = lambda text: None,
+) -> dict[str, Cells]:
+  """Measures every predictor on every corruption and severity, made on the device.
+
+  The draws depend on the key, the corruption, the severity and the example's position alone: every
+  method is tested on the same corrupted images.
+
+  Args:
+    measure: from `make_measure`.
+    state: of one seed.
+    pool: a test set on the device, from `data.pool_data`.
+    names: of corruptions.
+    severities: out of 1..5.
+    rng: key of the corruptions.
+    batch_size: images at a time.
+    tell: called with a line of progress.
+
+  Returns:
+    predictor -> the tables of accuracy, of accuracy among the images that are classified correctly
+    when clean ("conditional"), of NLL, and of ECE (its count is that of the cell).
+  """
+  clean = _classification.measure_set(measure, state, pool, batch_size)
+  count = pool["images"].shape[0]
+  cells: dict[str, Cells] = {p: {} for p in clean}
+  for name in names:
+    tell(f"corruption {name}")
+    for severity in severities:
+      parts = []
+      for image, label, mask, index in _classification.batches(pool, batch_size):
+        corrupted = corruptions.corrupt(rng, image, name, severity, index=index)
+        parts.append(measure(state, corrupted, label, mask))
+      for predictor, tables in cells.items():
+        values = _classification.merge([part[predictor] for part in parts], count)
+        for field, pair in _cell(values, clean[predictor]["correct"]).items():
+          tables.setdefault(field, {})[name, severity] = pair
+  return jax.device_get(cells)
+
+
+def _cell(values: Mapping[str, Any], clean_correct: Array) -> dict[str, tuple[Array, Array]]:
+  plain, conditional = metrics.corruption_counts(values["correct"], clean_correct)
+  count = plain[1]
+  ece = metrics.expected_calibration_error(values["calibration"])
+  return {
+    "accuracy": plain,
+    "conditional": conditional,
+    "nll": values["nll"],
+    "ece": (ece * count, jnp.asarray(count)),
+  }
+
+
+def table_rows(cells: Cells) -> dict[str, Any]:
+  """Lays a predictor's tables out for JSON: one row per corruption, one column per severity.
+
+  Returns:
+    {"names", "severities", "n" (images in a cell), "accuracy", "conditional", "nll", "ece"}.
+  """
+  out: dict[str, Any] = {}
+  for field, table in cells.items():
+    names, severities, values = metrics.cell_accuracies(table)
+    out.update(names=list(names), severities=list(severities))
+    out[field] = np.asarray(values, float).tolist()
+  out["n"] = int(next(iter(cells["accuracy"].values()))[1])
+  return out

@@ -1,0 +1,134 @@
+"""Trains what a config file describes: `python -m jaxnoise.main --config=configs/noisymix.py`.
+
+Fields are overridden as `--config.optim.lr=0.05`; some config files take an argument,
+`--config=configs/noisymix.py:dataset=cifar100`. `--workdir` defaults to
+`runs/<config>-<hash of the resolved config>`, so that the same command resumes. Exit codes: 0 done
+or stopped by SIGTERM after saving, 1 the training failed, 2 bad input (nothing was written).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from jaxnoise.core.errors import InputError, closest
+
+
+def parse(argv: Sequence[str]) -> tuple[dict, Path]:
+  """Reads the command line into (config, workdir).
+
+  Raises:
+    InputError: for anything that cannot be understood.
+  """
+  values = flags.FlagValues()
+  config = config_flags.DEFINE_config_file(
+    "config", None, "Path of the config file, with :argument if it takes one.", flag_values=values
+  )
+  workdir = flags.DEFINE_string("workdir", "", "Run directory.", flag_values=values)
+  flags.DEFINE_boolean("quiet", False, "Print no progress.", flag_values=values)
+  flags.DEFINE_boolean("help", False, "Show this help.", short_name="h", flag_values=values)
+  name = _config_name(argv)
+  try:
+    rest = values(list(argv), known_only=False)
+  except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+    raise _explain(error, argv) from None
+  if values.help:
+    return {"help": f"{__doc__}\n{values.main_module_help() or values.get_help()}"}, Path()
+  if len(rest) > 1:
+    raise InputError(f"{rest[1]!r} is not an option; options start with --config or --workdir")
+  if config.value is None:
+    raise InputError("--config is missing; give a file such as --config=configs/smoke.py")
+  resolved = config.value.to_dict()
+  resolved["name"] = resolved.get("name") or name
+  digest = hashlib.sha256(json.dumps(resolved, sort_keys=True).encode()).hexdigest()[:10]
+  path = Path(workdir.value) if workdir.value else Path("runs") / f"{name}-{digest}"
+  return {"config": resolved, "quiet": values.quiet}, path
+
+
+def _config_name(argv: Sequence[str]) -> str:
+  """The config file's name with its argument, as a file name."""
+  text = " ".join(argv)
+  match = re.search(r"--config[= ](\S+?)\.py(?::(\S*))?(?:\s|$)", text)
+  if not match:
+    return "run"
+  return re.sub(r"[^\w.=-]+", "_", Path(match[1]).name + (f"-{match[2]}" if match[2] else ""))
+
+
+def _explain(error: Exception, argv: Sequence[str]) -> InputError:
+  """One sentence for what absl and ml_collections say in pages."""
+  if isinstance(error, InputError):
+    return error
+  text = " ".join(str(error).split())
+  unknown = re.search(r"--?config\.([\w.]+)", " ".join(argv))
+  if isinstance(error, (FileNotFoundError, OSError)):
+    return InputError(f"--config names a file that cannot be read: {text}")
+  if isinstance(error, (AttributeError, KeyError)) and unknown:
+    return InputError(f"the command line or the config file names a missing field: {text}")
+  return InputError(f"the command line cannot be read: {text}")
+
+
+def _unknown_fields(argv: Sequence[str]) -> None:
+  """Names the closest field for each misspelt `--config.a.b` before absl stumbles on it."""
+  from jaxnoise.training import schema
+
+  for argument in argv:
+    match = re.match(r"--(?:no)?config\.([\w.]+)", argument)
+    section = schema.default()
+    for part in match[1].split(".") if match else ():
+      if not isinstance(section, dict) or not section:
+        break
+      if part not in section:
+        if "name" in section and len(section) == 1:
+          break  # an open section: the config file says what is in it
+        raise InputError(f"--config.{match[1]} names no field: {closest(part, section)}")
+      section = section[part]
+
+
+def main(argv: Sequence[str]) -> int:
+  """Runs the command; returns its exit code."""
+  logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
+  try:
+    _unknown_fields(argv[1:])
+    parsed, workdir = parse(argv)
+    if "help" in parsed:
+      print(parsed["help"])
+      return 0
+    return _train(parsed["config"], workdir, parsed["quiet"])
+  except InputError as error:
+    print(f"jaxnoise: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2
+
+
+def _train(config: dict, workdir: Path, quiet: bool) -> int:
+  import jax
+
+  from jaxnoise.training import experiment, loop
+
+  cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache" / "jaxnoise"))
+  jax.config.update("jax_compilation_cache_dir", cache)
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+  try:
+    experiment.run(config, workdir, quiet=quiet)
+  except loop.NonFiniteError as error:
+    print(f"jaxnoise: {error}", file=sys.stderr)
+    return 1
+  print(f"run directory: {workdir}", flush=True)
+  return 0
+
+
+def console() -> None:
+  """The entry point `jaxnoise`."""
+  sys.exit(main(sys.argv))
+
+
+if __name__ == "__main__":
+  console()

@@ -1,0 +1,13 @@
+"""Methods: factories that return a record of pure functions, and wrappers that compose them.
+
+This list is the registry: `config.method.name` and `config.wrappers` name entries of it.
+"""
+
+from jaxnoise.methods.adversarial import free_at as free_at
+from jaxnoise.methods.distill import knowledge_distillation as knowledge_distillation
+from jaxnoise.methods.erm import erm as erm
+from jaxnoise.methods.noisymix import noisymix as noisymix
+from jaxnoise.methods.noisymix import noisymix_objective as noisymix_objective
+from jaxnoise.methods.wrappers import random_weighting as random_weighting
+from jaxnoise.methods.wrappers import rectified_weights as rectified_weights
+from jaxnoise.methods.wrappers import with_ema as with_ema

@@ -1,0 +1,101 @@
+"""What every method shares: predictors, targets, and the pieces that wrappers are made of."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+
+from jaxnoise import losses
+from jaxnoise.core.errors import InputError, closest
+from jaxnoise.core.state import TrainState
+from jaxnoise.core.types import (
+  Array,
+  Batch,
+  BatchStats,
+  GradFn,
+  LossFn,
+  Method,
+  Network,
+  Params,
+  PredictFn,
+  PRNGKey,
+)
+
+Loss = Callable[[Array, Array], Array]
+Transform = Callable[[PRNGKey, Array], Array]
+
+
+def predictor(network: Network, params: Params, batch_stats: BatchStats) -> PredictFn:
+  """Returns image [B, H, W, C] -> logits [B, K] in evaluation mode, differentiable in the image."""
+  return lambda image: network.apply(params, batch_stats, image).logits
+
+
+def student(network: Network) -> Callable[[TrainState], Mapping[str, PredictFn]]:
+  """The usual predictors: the trained network alone, named "student"."""
+  return lambda state: {"student": predictor(network, state.params, state.batch_stats)}
+
+
+def one_hot(label: Array, num_classes: int, dtype=jnp.float32) -> Array:
+  """Turns labels [B] into distributions [B, K]."""
+  return jax.nn.one_hot(label, num_classes, dtype=dtype)
+
+
+def resolve_loss(loss: str | Loss, loss_args: Mapping[str, object] | None = None) -> Loss:
+  """Turns a loss's name into the function, its hyper-parameters bound.
+
+  Args:
+    loss: a name in `jaxnoise.losses`, or any (logits, targets) -> [B].
+    loss_args: keyword hyper-parameters.
+
+  Raises:
+    InputError: for a name that `jaxnoise.losses` does not list.
+  """
+  if isinstance(loss, str):
+    public = {n: f for n, f in vars(losses).items() if callable(f) and not n.startswith("_")}
+    if loss not in public:
+      raise InputError(f"config.method.loss is {loss!r}, no such loss: {closest(loss, public)}")
+    loss = public[loss]
+  bound = dict(loss_args or {})
+  return lambda logits, targets: loss(logits, targets, **bound)
+
+
+def require_labelled(inner: Method, wrapper: str) -> None:
+  """Refuses to weigh the examples of a method for which weights have no meaning, or twice.
+
+  Raises:
+    InputError: naming the wrapper and the method.
+  """
+  if not inner.labelled:
+    raise InputError(
+      f"{wrapper} cannot wrap {inner.name}: it has no single labelled term per example to weigh; "
+      "wrap a method with one labelled term and one network"
+    )
+  if wrapper in inner.wrappers:
+    raise InputError(f"{wrapper} wraps {inner.name} twice; apply it once")
+
+
+def with_batch(
+  inner: Method, wrapper: str, change: Callable[[TrainState, Batch, PRNGKey], Batch]
+) -> Method:
+  """Returns `inner` with `change(state, batch, rng)` applied to every training batch.
+
+  The change reaches the loss and a method's own `value_and_grad` alike.
+  """
+
+  def loss_fn(state: TrainState) -> LossFn:
+    loss = inner.loss_fn(state)
+    return lambda params, batch, rng: loss(params, change(state, batch, rng), rng)
+
+  def value_and_grad(state: TrainState) -> GradFn:
+    grad = inner.grad_fn(state)
+    return lambda params, batch, rng: grad(params, change(state, batch, rng), rng)
+
+  return dataclasses.replace(
+    inner,
+    loss_fn=loss_fn,
+    value_and_grad=None if inner.value_and_grad is None else value_and_grad,
+    wrappers=(*inner.wrappers, wrapper),
+  )

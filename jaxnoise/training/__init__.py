@@ -1,0 +1,1 @@
+"""Training: services (sharding, optimizers, durations, checkpoints, writers) and their assembly."""

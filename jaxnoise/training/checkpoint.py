@@ -1,0 +1,185 @@
+"""Checkpoints: three items, kept so that the latest and the best both survive.
+
+`model` holds what a teacher or a fine-tuning needs (parameters, statistics and their averages),
+`train` the rest of the state, `config` what the run was. The frozen teacher is not saved.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from jaxnoise.core.errors import InputError
+from jaxnoise.core.state import TrainState
+from jaxnoise.core.types import PyTree
+
+_MODEL = ("params", "batch_stats", "ema_params", "ema_batch_stats")
+_TRAIN = ("step", "rng", "opt_state", "method_state")
+
+# Orbax narrates every save at INFO and warns of choices that are made here on purpose.
+logging.getLogger("absl").addFilter(lambda r: "orbax" not in r.pathname or r.levelno > 30)
+
+
+def _split(state: TrainState) -> tuple[dict[str, PyTree], dict[str, PyTree]]:
+  pick = lambda names: {n: getattr(state, n) for n in names if getattr(state, n) is not None}  # noqa: E731
+  return pick(_MODEL), pick(_TRAIN)
+
+
+def _abstract(tree: PyTree) -> PyTree:
+  def leaf(x):
+    if isinstance(x, jax.Array):
+      return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+    return x
+
+  return jax.tree.map(leaf, tree)
+
+
+class Checkpointer:
+  """Saves and restores the state of one run.
+
+  Args:
+    directory: of the checkpoints.
+    keep: how many of the latest to keep.
+    best: also keep the one with the highest "score" metric.
+  """
+
+  def __init__(self, directory: Path, *, keep: int = 1, best: bool = False):
+    self.directory = Path(directory).absolute()
+    policies = [checkpoint_managers.LatestN(keep)]
+    if best:
+      # max_to_keep together with best_fn would delete the latest; this keeps both.
+      policies.append(
+        checkpoint_managers.BestN(
+          get_metric_fn=lambda m: m["score"], n=1, keep_checkpoints_without_metrics=False
+        )
+      )
+    self._manager = ocp.CheckpointManager(
+      self.directory,
+      item_names=("model", "train", "config"),
+      options=ocp.CheckpointManagerOptions(
+        create=True,
+        cleanup_tmp_directories=True,
+        preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
+        best_fn=(lambda m: m["score"]) if best else None,
+        best_mode="max",
+      ),
+    )
+
+  def latest_step(self) -> int | None:
+    """The step of the latest complete checkpoint, or None."""
+    return self._manager.latest_step()
+
+  def save(self, state: TrainState, step: int, config: Mapping, score: float | None = None) -> None:
+    """Saves in the background; the state may be donated as soon as this returns.
+
+    Args:
+      state: what to save; its teacher is left out.
+      step: its step, as a host number.
+      config: the run's config record (JSON).
+      score: what the best checkpoint has the highest of.
+    """
+    if self._manager.latest_step() == step:
+      return
+    model, train = _split(state)
+    self._manager.save(
+      step,
+      args=ocp.args.Composite(
+        model=ocp.args.StandardSave(model),
+        train=ocp.args.StandardSave(train),
+        config=ocp.args.JsonSave(dict(config)),
+      ),
+      metrics=None if score is None else {"score": float(score)},
+      force=True,
+    )
+
+  def restore(self, like: TrainState, step: int | None = None) -> TrainState:
+    """Restores the latest (or the given) checkpoint into the structure and shardings of `like`.
+
+    Raises:
+      InputError: when the checkpoint is of another model or method.
+    """
+    step = self.latest_step() if step is None else step
+    model, train = _split(like)
+    for item, tree in (("model", model), ("train", train)):
+      _compare(self.directory, item, self._manager.item_metadata(step)[item], tree)
+    restored = self._manager.restore(
+      step,
+      args=ocp.args.Composite(
+        model=ocp.args.StandardRestore(_abstract(model)),
+        train=ocp.args.StandardRestore(_abstract(train)),
+      ),
+    )
+    return like.replace(**restored["model"], **restored["train"])
+
+  def wait(self) -> None:
+    """Blocks until what was saved is on disk, and raises if it could not be written."""
+    self._manager.wait_until_finished()
+
+  def close(self) -> None:
+    """Waits and lets go."""
+    self._manager.wait_until_finished()
+    self._manager.close()
+
+
+def load_model(directory: Path, like: Mapping[str, PyTree], *, step: int | None = None) -> PyTree:
+  """Loads parts of the `model` item of a run's checkpoint: a teacher, or a network to start from.
+
+  Args:
+    directory: the run's `checkpoints/`.
+    like: the parts wanted, e.g. {"params": ..., "batch_stats": ...}, arrays or their shapes.
+    step: None means the latest.
+
+  Raises:
+    InputError: when there is no checkpoint, or it is of another model.
+  """
+  directory = Path(directory).absolute()
+  if not directory.is_dir():
+    raise InputError(f"{directory} does not exist; {directory.parent} is not a finished run")
+  with ocp.CheckpointManager(
+    directory,
+    item_names=("model",),
+    item_handlers={"model": ocp.PyTreeCheckpointHandler()},
+    options=ocp.CheckpointManagerOptions(read_only=True),
+  ) as manager:
+    step = manager.latest_step() if step is None else step
+    if step is None:
+      raise InputError(f"{directory} holds no checkpoint; did the run end before its first save?")
+    found = manager.item_metadata(step)["model"]
+    _compare(directory, "model", {name: found.tree[name] for name in like}, like)
+    target = _abstract(dict(like))
+    restore_args = ocp.checkpoint_utils.construct_restore_args(target)
+    args = ocp.args.PyTreeRestore(item=target, restore_args=restore_args, partial_restore=True)
+    return manager.restore(step, args=ocp.args.Composite(model=args))["model"]
+
+
+def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
+  flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+  named = {}
+  for path, value in flat:
+    leaf = value
+    keys = [str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path]
+    if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+      leaf = jax.random.key_data(leaf)  # keys are stored as their words
+    named["/".join(keys)] = tuple(np.shape(leaf) if not hasattr(leaf, "shape") else leaf.shape)
+  return named
+
+
+def _compare(directory: Path, item: str, found: Any, expected: PyTree) -> None:
+  """One sentence about the first difference instead of pages of storage errors."""
+  found, expected = _shapes(getattr(found, "tree", found)), _shapes(expected)
+  hint = "the checkpoint is of another model or method; use the config it was trained with"
+  for name in sorted(set(found) | set(expected)):
+    if found.get(name) != expected.get(name):
+      have, want = (
+        "nothing" if t is None else f"shape {t}" for t in (found.get(name), expected.get(name))
+      )
+      raise InputError(
+        f"{directory} has {have} at {item}/{name} where this run has {want}: {hint}"
+      )

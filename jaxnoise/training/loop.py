@@ -1,0 +1,363 @@
+"""The loop: steps, passes, evaluations, saves, in that order. It names no method.
+
+The host does nothing per step but dispatch it; metrics are summed on the device and fetched when a
+later row is due. What a resumed run needs is the state alone: orders, keys and rates are derived.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnoise import data as data_lib
+from jaxnoise import evaluation
+from jaxnoise.core import reduce
+from jaxnoise.core.errors import InputError
+from jaxnoise.core.state import TrainState
+from jaxnoise.core.types import PyTree
+from jaxnoise.training import checkpoint, seeds, sharding, writers
+from jaxnoise.training import step as step_lib
+from jaxnoise.training.build import Run
+
+
+class NonFiniteError(RuntimeError):
+  """The loss or its gradient was not finite; the last good checkpoint is kept."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+  """What a run ends with.
+
+  Attributes:
+    state: the state after the last step.
+    step: that step; less than the run's when it was asked to stop.
+    finished: whether the run reached its end.
+    metrics: the last row of evaluation, "split/predictor/metric" -> number (or one per seed).
+  """
+
+  state: TrainState
+  step: int
+  finished: bool
+  metrics: Mapping[str, Any]
+
+
+class Programs:
+  """The compiled functions of a run, for any number of seeds."""
+
+  def __init__(self, run: Run):
+    self.run, self.seeds = run, run.config["seeds"]
+    everywhere = sharding.replicated(run.mesh)
+    spec, method = run.spec, run.method
+    self.batches_per_epoch = spec.steps_per_epoch // method.replays
+    self.last_rows = spec.num_train - (self.batches_per_epoch - 1) * spec.batch_size
+    full = self.last_rows >= spec.batch_size
+
+    def counted(step):
+      def fn(state, data, orders, totals):
+        state, metrics = step(state, data, orders)
+        return state, reduce.merge(totals, metrics)
+
+      return fn
+
+    def compiled(rows):
+      step = step_lib.make_step(method, run.optimizer, spec, run.mesh, rows=rows)
+      fn = seeds.over_seeds(counted(step), self.seeds)
+      return jax.jit(fn, donate_argnums=0, out_shardings=everywhere)
+
+    self.step = compiled(None)
+    self.last_step = self.step if full else compiled(self.last_rows)
+    self._bare = step_lib.make_step(method, run.optimizer, spec, run.mesh)
+    orders = step_lib.make_orders(method, spec, self.batches_per_epoch)
+    self.orders = jax.jit(
+      seeds.over_seeds(lambda root, data, epoch: orders(root, epoch[0]), self.seeds),
+      out_shardings=everywhere,
+    )
+    self.example_pass = None
+    if method.example_pass is not None:
+      one = step_lib.make_pass(method, spec, run.mesh, spec.batch_size)
+      self.example_pass = jax.jit(
+        seeds.over_seeds(one, self.seeds), donate_argnums=0, out_shardings=everywhere
+      )
+    self.pass_steps = step_lib.pass_steps(method, spec)
+
+  def init(self) -> TrainState:
+    """The state at step 0, made under jit on every device of the mesh."""
+    run = self.run
+
+    def one(root, given):
+      return step_lib.init_state(
+        run.network, run.method, run.optimizer, run.spec, root, **given
+      )
+
+    fn = seeds.over_seeds(one, self.seeds)
+    root = seeds.root_keys(run.config["seed"], self.seeds)
+    given = {"teacher": run.teacher, "start_from": run.start_from}
+    return jax.jit(fn, out_shardings=sharding.replicated(run.mesh))(root, given)
+
+  def epoch_orders(self, state: TrainState, epoch: int) -> PyTree:
+    """The orders in which the epoch's examples are visited."""
+    epochs = jnp.full((self.seeds, 1) if self.seeds > 1 else (1,), epoch)
+    return self.orders(state.rng, {}, epochs)
+
+  def zero_totals(self, state: TrainState, data: PyTree, orders: PyTree) -> PyTree:
+    """(sum, count) zeros for every metric that the step returns."""
+    shapes = jax.eval_shape(seeds.over_seeds(self._bare, self.seeds), state, data, orders)[1]
+    zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
+    return jax.device_put(zeros, sharding.replicated(self.run.mesh))
+
+  def of_seed(self, state: TrainState, s: int) -> TrainState:
+    """The state of one seed."""
+    return state if self.seeds == 1 else seeds.take(state, s)
+
+
+def train(
+  run: Run,
+  workdir: str | Path,
+  *,
+  quiet: bool = False,
+  on_step: Callable[[int], None] | None = None,
+) -> Result:
+  """Trains a run in its directory, from its latest checkpoint if there is one.
+
+  Writes config.json, metrics.jsonl and checkpoints/. SIGTERM makes it save and return early.
+
+  Args:
+    run: from `build.assemble`.
+    workdir: the run directory; made if missing.
+    quiet: print no progress.
+    on_step: called with each finished step, for tests and demonstrations.
+
+  Raises:
+    InputError: when the directory holds another run, or its checkpoint another model.
+    NonFiniteError: on a loss or gradient that is not finite.
+
+  Example:
+    >>> import tempfile
+    >>> from jaxnoise.training import build, loop
+    >>> config = {"total": "2 steps", "batch_size": 8, "data": {"name": "generated"},
+    ...           "model": {"name": "wide_resnet", "depth": 10, "widen_factor": 1}}
+    >>> with tempfile.TemporaryDirectory() as workdir:
+    ...   result = loop.train(build.assemble(config), workdir, quiet=True)
+    >>> result.step
+    2
+  """
+  workdir = Path(workdir)
+  record = claim(run, workdir)
+  programs = Programs(run)
+  saver = checkpoint.Checkpointer(
+    workdir / "checkpoints",
+    keep=run.config["checkpoint"]["keep"],
+    best=run.holdout is not None,
+  )
+  with contextlib.ExitStack() as stack:
+    stack.callback(saver.close)
+    state = programs.init()
+    if saver.latest_step() is not None:
+      state = saver.restore(state)
+    stop = stack.enter_context(_stop_on_sigterm())
+    return _Loop(run, programs, saver, record, workdir, quiet).go(state, stop, on_step)
+
+
+def claim(run: Run, workdir: Path) -> dict[str, Any]:
+  """Writes config.json into an empty run directory, or checks that it holds this very run."""
+  path = workdir / "config.json"
+  config = _jsonable(run.config)
+  if path.exists():
+    record = writers.read_json(path)
+    if record["config"] != config:
+      field, old, new = _first_difference(record["config"], config)
+      raise InputError(
+        f"workdir {workdir} holds another run: its config.{field} is {old!r}, not {new!r}; "
+        "choose another --workdir or remove this one"
+      )
+    return record
+  if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
+    raise InputError(
+      f"workdir {workdir} exists and is no run of jaxnoise (it has no config.json); choose another"
+    )
+  record = {
+    "config": config,
+    "num_classes": run.spec.num_classes,
+    "image_shape": list(run.spec.image_shape),
+    "num_train": run.spec.num_train,
+    "steps_per_epoch": run.spec.steps_per_epoch,
+    "num_steps": run.spec.num_steps,
+    "method": run.method.name,
+    "wrappers": list(run.method.wrappers),
+    **writers.provenance(),
+  }
+  writers.write_json(path, record)
+  return writers.read_json(path)
+
+
+class _Loop:
+  """One run's bookkeeping: what is due, what is pending."""
+
+  def __init__(self, run, programs, saver, record, workdir, quiet):
+    self.run, self.programs, self.saver = run, programs, saver
+    self.record, self.workdir, self.quiet = record, workdir, quiet
+    config = run.config
+    self.log_every = run.steps("log.every", config["log"]["every"])
+    self.eval_every = run.steps("evaluate.every", config["evaluate"]["every"])
+    self.save_every = run.steps("checkpoint.every", config["checkpoint"]["every"])
+    self.measure = evaluation.make_measure(run.method)
+    everywhere = sharding.replicated(run.mesh)
+    self.data = data_lib.device_data(run.source, everywhere)
+    self.splits = {"test": data_lib.pool_data(run.source.test, everywhere)}
+    if run.holdout is not None:
+      self.splits["holdout"] = data_lib.pool_data(run.holdout, everywhere)
+    self.pending: tuple[int, Any] | None = None
+    self.latest: dict[str, Any] = {}
+
+  def go(self, state, stop, on_step) -> Result:
+    run, programs = self.run, self.programs
+    spec = run.spec
+    step = start = int(state.step)
+    self.writer = writers.MetricsWriter(self.workdir / "metrics.jsonl", step)
+    self.progress = writers.Progress(spec.num_steps, step, spec.batch_size, self.quiet)
+    epoch, orders, zeros, totals, score = -1, None, None, None, None
+    try:
+      while step < spec.num_steps and not stop():
+        if step // spec.steps_per_epoch != epoch:
+          epoch = step // spec.steps_per_epoch
+          orders = programs.epoch_orders(state, epoch)
+        if totals is None:
+          zeros = programs.zero_totals(state, self.data, orders) if zeros is None else zeros
+          totals = zeros
+        within = step % spec.steps_per_epoch
+        last = within // run.method.replays == programs.batches_per_epoch - 1
+        fn = programs.last_step if last else programs.step
+        state, totals = fn(state, self.data, orders, totals)
+        step += 1
+        if within + 1 in programs.pass_steps:
+          state = programs.example_pass(state, self.data)
+        ended = step == spec.num_steps
+        if ended or _due(step, self.log_every):
+          self._tell(step, totals)
+          totals = None
+        if ended or _due(step, self.eval_every):
+          score = self._evaluate(state, step)
+        if ended or _due(step, self.save_every):
+          self._save(state, step, totals, score)
+          totals = None
+        if on_step is not None:
+          on_step(step)
+      if step < spec.num_steps and step > start:
+        self._save(state, step, totals, None)
+      self._flush()
+      self.saver.wait()
+    finally:
+      self.progress.close()
+      self.writer.close()
+    return Result(state, step, step == spec.num_steps, self.latest)
+
+  def _tell(self, step: int, totals) -> None:
+    self._flush()
+    self.pending = (step, totals)
+
+  def _flush(self) -> None:
+    """Fetches the row that is pending and checks it."""
+    if self.pending is None:
+      return
+    step, totals = self.pending
+    self.pending = None
+    totals = jax.device_get(totals)
+    values = {}
+    for name, (total, count) in totals.items():
+      mean = np.asarray(total) / np.asarray(count)
+      if not np.all(np.isfinite(mean)):
+        kept = self.saver.latest_step()
+        where = "no checkpoint was saved yet" if kept is None else f"step {kept} is kept"
+        raise NonFiniteError(
+          f"{name} is not finite at or before step {step}; {where}. Lower config.optim.lr, or use "
+          "config.precision = 'float32'"
+        )
+      values[f"train/student/{name}"] = _number(mean)
+    values["train/student/lr"] = float(self.run.spec.learning_rate(step - 1))
+    self._row(step, values)
+    loss = np.mean(values.get("train/student/loss", np.nan))
+    self.progress.update(step, f"loss {loss:.3f}{self._accuracy()}")
+
+  def _accuracy(self) -> str:
+    for name, value in self.latest.items():
+      if name.startswith("test/") and name.endswith("/accuracy"):
+        return f"  {name} {np.mean(value):.3f}"
+    return ""
+
+  def _row(self, step: int, values: Mapping[str, Any]) -> None:
+    self.writer.write(step, step / self.run.spec.steps_per_epoch, values)
+
+  def _evaluate(self, state, step: int) -> float | None:
+    size = self.run.config["evaluate"]["batch_size"]
+    self._flush()
+    rows = []
+    for s in range(self.programs.seeds):
+      one = self.programs.of_seed(state, s)
+      row = {}
+      for split, pool in self.splits.items():
+        row.update(
+          evaluation.summarise(split, evaluation.measure_set(self.measure, one, pool, size))
+        )
+      rows.append(row)
+    self.latest = {k: _number(np.asarray([row[k] for row in rows])) for k in rows[0]}
+    self._row(step, self.latest)
+    if "holdout" not in self.splits:
+      return None
+    headline = next(k for k in self.latest if k.startswith("holdout/"))
+    return float(np.mean(self.latest[headline]))
+
+  def _save(self, state, step: int, totals, score) -> None:
+    """Saves once everything since the last save is known to be finite."""
+    if totals is not None:
+      self._tell(step, totals)
+    self._flush()
+    self.saver.save(state, step, self.record, score)
+
+
+def _due(step: int, every: int) -> bool:
+  return every > 0 and step % every == 0
+
+
+def _number(values: np.ndarray) -> float | list[float]:
+  """A float for one seed, a list for several."""
+  values = np.atleast_1d(values).astype(float)
+  return float(values[0]) if values.size == 1 else [float(v) for v in values]
+
+
+def _jsonable(config: Any) -> Any:
+  if isinstance(config, Mapping):
+    return {k: _jsonable(v) for k, v in config.items()}
+  return [_jsonable(v) for v in config] if isinstance(config, (list, tuple)) else config
+
+
+def _first_difference(old: Mapping, new: Mapping, prefix: str = "") -> tuple[str, Any, Any]:
+  for key in sorted({*old, *new}):
+    a, b = old.get(key), new.get(key)
+    if a != b:
+      if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return _first_difference(a, b, f"{prefix}{key}.")
+      return prefix + key, a, b
+  return prefix, None, None
+
+
+@contextlib.contextmanager
+def _stop_on_sigterm() -> Iterator[Callable[[], bool]]:
+  """Turns SIGTERM into a flag while the loop runs; other threads leave signals alone."""
+  asked = threading.Event()
+  if threading.current_thread() is not threading.main_thread():
+    yield asked.is_set
+    return
+  previous = signal.signal(signal.SIGTERM, lambda *_: asked.set())
+  try:
+    yield asked.is_set
+  finally:
+    signal.signal(signal.SIGTERM, previous)

@@ -1,0 +1,192 @@
+"""The shape of a config: every field with its default, and the check of a given one against it.
+
+Plain dictionaries in, plain dictionaries out; the config files build on `default()`. Sections whose
+fields are a factory's keyword arguments (`model`, `method`, `policy`, `wrapper_args`) are open
+here: Python's own keyword checking names a misspelt one when the factory is called.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from jaxnoise.core.errors import InputError, closest
+
+_OPEN = ("model", "method", "policy", "wrapper_args", "stage")
+
+
+def default() -> dict[str, Any]:
+  """Returns a fresh config with every field at its default.
+
+  Durations (`total`, every `every`, `optim.milestones`) are text: "30 epochs", "500 steps",
+  "1e6 examples", "5 percent".
+  """
+  return copy.deepcopy(_DEFAULT)
+
+
+_DEFAULT: dict[str, Any] = {
+  # What the experiment is called in tables and figures.
+  "name": "",
+  # Root of all randomness; several seeds run as one program, from `seed` upwards.
+  "seed": 0,
+  "seeds": 1,
+  "total": "30 epochs",
+  "batch_size": 128,
+  # "float32", or "bfloat16" for the network's compute (parameters and losses stay float32).
+  "precision": "float32",
+  "data": {
+    "name": "digits",
+    "path": "",
+    # Training labels: "" for the data set's own, or a set of human labels that the file carries.
+    "labels": "",
+    # Keep this many training examples (the first ones); 0 keeps all.
+    "limit": 0,
+    # Class-balanced examples held out of training, on which "best" is chosen.
+    "holdout": 0,
+    # Class-balanced examples with true labels for methods that ask for a trusted pool.
+    "trusted": 0,
+    "trusted_in_train": True,
+    # What becomes of an epoch's last partial batch: "drop" or "keep".
+    "remainder": "drop",
+  },
+  # The first transform of every training image: pad-and-crop, then flip.
+  "first": {"padding": 0, "flip": False},
+  # What further views are drawn with, for methods that have a `policy`; "" for none.
+  "policy": {"name": ""},
+  "model": {"name": "wide_resnet"},
+  "method": {"name": "erm"},
+  # Wrappers applied to the method, innermost first, and their keyword arguments by name.
+  "wrappers": (),
+  "wrapper_args": {},
+  "optim": {
+    "name": "sgd",
+    "lr": 0.1,
+    "momentum": 0.9,
+    "nesterov": True,
+    "weight_decay": 5e-4,
+    "schedule": "cosine",
+    "lr_min": 1e-6,
+    "milestones": (),
+    "factor": 0.1,
+  },
+  "evaluate": {
+    "every": "1 epoch",
+    "batch_size": 500,
+    # Corruptions evaluated at the end of the run: names, or ("all",) for every implemented one.
+    "corruptions": (),
+    "severities": (1, 2, 3, 4, 5),
+  },
+  "log": {"every": "1 epoch"},
+  "checkpoint": {"every": "1 epoch", "keep": 1},
+  # Run directory of a frozen teacher, or of a network to start from; within `stages`, the name of
+  # an earlier stage.
+  "teacher": "",
+  "init_from": "",
+  # Names of stages run one after the other, and what each changes in this config.
+  "stages": (),
+  "stage": {},
+}
+
+
+def check(config: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the config completed with defaults, every field checked for name and type.
+
+  Raises:
+    InputError: for an unknown field (with the closest names) or a wrong type.
+
+  Example:
+    >>> from jaxnoise.training import schema
+    >>> schema.check({"optim": {"lr": 1}})["optim"]["lr"]
+    1.0
+  """
+  return _check(config, _DEFAULT, "config")
+
+
+def merge(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns `config` with `changes` laid over it, section by section.
+
+  A `model`, `method` or `policy` of another name replaces the whole section: the fields of one
+  factory mean nothing to another.
+  """
+  out = dict(config)
+  for key, value in changes.items():
+    old = out.get(key)
+    renamed = key in ("model", "method", "policy") and "name" in (value or {})
+    if isinstance(value, Mapping) and isinstance(old, Mapping) and not (
+      renamed and value["name"] != old.get("name")
+    ):
+      out[key] = merge(old, value)
+    else:
+      out[key] = value
+  return out
+
+
+def _check(given: Mapping, default: Mapping, where: str) -> dict[str, Any]:
+  out = copy.deepcopy(dict(default))
+  for key, value in given.items():
+    name = f"{where}.{key}"
+    if key not in default:
+      raise InputError(f"{name} is no field of {where}: {closest(key, default)}")
+    if key in _OPEN:
+      out[key] = _plain(name, value, dict)
+    elif isinstance(default[key], dict):
+      if not isinstance(value, Mapping):
+        fields = ", ".join(default[key])
+      raise InputError(f"{name} is {value!r}; it must be a section with {fields}")
+      out[key] = _check(value, default[key], name)
+    else:
+      out[key] = _typed(name, value, default[key])
+  return out
+
+
+def _plain(name: str, value: Any, kind: type) -> Any:
+  if kind is dict and not isinstance(value, Mapping):
+    raise InputError(f"{name} is {value!r}; it must be a section of fields")
+  if isinstance(value, Mapping):
+    return {k: _plain(f"{name}.{k}", v, object) for k, v in value.items()}
+  return tuple(value) if isinstance(value, list) else value
+
+
+def _typed(name: str, value: Any, default: Any) -> Any:
+  kind = type(default)
+  if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    return float(value)
+  if kind is tuple and isinstance(value, list):
+    return tuple(value)
+  if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+    raise InputError(
+      f"{name} is {value!r}, of type {type(value).__name__}; it must be of type {kind.__name__}, "
+      f"such as {default!r}"
+    )
+  return value
+
+
+def parse_argument(text: str, choices: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+  """Reads a config file's argument, `--config=file.py:dataset=cifar100,network=wrn28_4`.
+
+  Args:
+    text: "key=value,key=value", possibly empty.
+    choices: for each key its allowed values, the default first.
+
+  Raises:
+    InputError: for an unknown key or value, with the closest names.
+
+  Example:
+    >>> from jaxnoise.training import schema
+    >>> schema.parse_argument("dataset=b", {"dataset": ("a", "b"), "network": ("x",)})
+    {'dataset': 'b', 'network': 'x'}
+  """
+  out = {key: values[0] for key, values in choices.items()}
+  for part in filter(None, (text or "").split(",")):
+    key, equals, value = part.partition("=")
+    if not equals or key not in choices:
+      raise InputError(
+        f"the config's argument {part!r} must be one of KEY=VALUE: {closest(key, choices)}"
+      )
+    if value not in choices[key]:
+      raise InputError(
+        f"the config's argument {key} is {value!r}, no such choice: {closest(value, choices[key])}"
+      )
+    out[key] = value
+  return out

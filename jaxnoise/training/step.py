@@ -1,0 +1,173 @@
+"""The compiled step and the compiled pass over the training set. Neither knows a method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from jaxnoise import data as data_lib
+from jaxnoise.core import rng
+from jaxnoise.core.state import TrainState
+from jaxnoise.core.types import Array, Batch, Method, Network, PRNGKey, PyTree, Spec
+from jaxnoise.training import sharding
+
+Totals = dict[str, tuple[Array, Array]]
+StepFn = Callable[[TrainState, PyTree, Mapping[str, Array]], tuple[TrainState, Totals]]
+
+
+def init_state(
+  network: Network,
+  method: Method,
+  optimizer: optax.GradientTransformation,
+  spec: Spec,
+  root: PRNGKey,
+  *,
+  teacher: PyTree | None = None,
+  start_from: Mapping[str, PyTree] | None = None,
+) -> TrainState:
+  """Makes the state at step 0; pure, to be run under jit with output shardings.
+
+  Args:
+    network: the model.
+    method: asked to add what it keeps.
+    optimizer: its state is made for the parameters.
+    spec: for the image shape.
+    root: the run's root key; parameters are drawn from its stream "init".
+    teacher: the frozen teacher's parameters and statistics.
+    start_from: {"params", "batch_stats"} to start from instead of fresh ones.
+  """
+  image = jnp.zeros((1, *spec.image_shape))
+  params, batch_stats = network.init(rng.fold(root, "init"), image)
+  if start_from is not None:
+    params, batch_stats = start_from["params"], start_from["batch_stats"]
+  state = TrainState.create(
+    root, params, batch_stats, opt_state=optimizer.init(params), teacher=teacher
+  )
+  return method.init_state(state)
+
+
+def make_orders(
+  method: Method, spec: Spec, batches_per_epoch: int
+) -> Callable[[PRNGKey, Array], dict[str, Array]]:
+  """Returns (root key, epoch) -> the epoch's orders: "train" [N], and one for each side batch.
+
+  Everything is derived from the key and the epoch, so a resumed run meets the same batches.
+  """
+
+  def orders(root: PRNGKey, epoch: Array) -> dict[str, Array]:
+    out = {"train": data_lib.epoch_order(root, epoch, spec.num_train)}
+    for side in method.side_batches:
+      if side.weights is None:
+        pool, count = spec.pools[side.pool], side.size * batches_per_epoch
+        out[f"side/{side.name}"] = data_lib.side_order(root, epoch, pool, count, name=side.name)
+    return out
+
+  return orders
+
+
+def make_step(
+  method: Method,
+  optimizer: optax.GradientTransformation,
+  spec: Spec,
+  mesh: Mesh,
+  *,
+  rows: int | None = None,
+) -> StepFn:
+  """Returns (state, data, orders) -> (state, metrics), one optimizer update; not yet jitted.
+
+  Args:
+    method: the method.
+    optimizer: the optimizer.
+    spec: `batch_size` and `steps_per_epoch` are used.
+    mesh: the batch is split over its devices.
+    rows: rows of this batch when it is the shorter last one of an epoch; None means a full one.
+  """
+  rows = rows or spec.batch_size
+  batches_per_epoch = spec.steps_per_epoch // method.replays
+
+  def side_batches(state, data, orders, position, streams) -> dict[str, Batch]:
+    out = {}
+    for side in method.side_batches:
+      pool = data_lib.pool_of(data, side.pool)
+      if side.weights is None:
+        index = jax.lax.dynamic_slice(
+          orders[f"side/{side.name}"], (position * side.size,), (side.size,)
+        )
+      else:
+        key = streams(f"side/{side.name}")
+        index = data_lib.weighted_draw(key, side.weights(state), side.size)
+      index = sharding.constrain_batch(index, mesh)
+      out[side.name] = _visible(data_lib.gather(pool, index))
+    return out
+
+  def step(state: TrainState, data: PyTree, orders: Mapping[str, Array]):
+    draw = state.step // method.replays
+    streams = rng.Streams(rng.step_key(state.rng, draw))
+    position = draw % batches_per_epoch
+    index = jax.lax.dynamic_slice(orders["train"], (position * spec.batch_size,), (rows,))
+    batch = _visible(data_lib.gather(data, sharding.constrain_batch(index, mesh)))
+    if method.side_batches:
+      batch["side"] = side_batches(state, data, orders, position, streams)
+    (_, aux), grads = method.grad_fn(state)(state.params, batch, streams("loss"))
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    new = state.replace(
+      step=state.step + 1,
+      params=optax.apply_updates(state.params, updates),
+      batch_stats=aux.batch_stats,
+      opt_state=opt_state,
+    )
+    new = method.post_step(new, batch, aux, streams("post_step"))
+    norm = optax.tree_utils.tree_norm(grads)
+    return new, {**aux.metrics, "grad_norm": (norm, jnp.ones_like(norm))}
+
+  return step
+
+
+def make_pass(
+  method: Method, spec: Spec, mesh: Mesh, batch_size: int
+) -> Callable[[TrainState, PyTree], TrainState]:
+  """Returns (state, data) -> state: the method's pass over the training set and what follows it.
+
+  Examples are visited in index order, the last batch padded and masked; the collected tables are
+  [N, ...], row i belonging to example i.
+  """
+  count = -(-spec.num_train // batch_size)
+  index = jnp.arange(count * batch_size, dtype=jnp.int32).reshape(count, batch_size)
+
+  def run(state: TrainState, data: PyTree) -> TrainState:
+    key = jax.random.fold_in(rng.fold(state.rng, "pass"), state.step)
+    collect = method.example_pass(state)
+
+    def body(batch_stats, rows: Array):
+      position = sharding.constrain_batch(jnp.minimum(rows, spec.num_train - 1), mesh)
+      batch = _visible(data_lib.gather(data, position))
+      batch["mask"] = (rows < spec.num_train).astype(jnp.float32)
+      values, batch_stats = collect(batch_stats, batch, jax.random.fold_in(key, rows[0]))
+      return batch_stats, values
+
+    batch_stats, tables = jax.lax.scan(body, state.batch_stats, index)
+    tables = {
+      name: t.reshape((-1, *t.shape[2:]))[: spec.num_train] for name, t in tables.items()
+    }
+    state = state.replace(batch_stats=batch_stats)
+    return method.after_pass(state, tables, rng.fold(key, "after"))
+
+  return run
+
+
+def pass_steps(method: Method, spec: Spec) -> set[int]:
+  """The steps within an epoch (1-based) at whose end the pass over the training set runs."""
+  if method.example_pass is None:
+    return set()
+  times = method.passes_per_epoch
+  return {round(k * spec.steps_per_epoch / times) for k in range(1, times + 1)}
+
+
+def _visible(batch: Batch) -> dict[str, Any]:
+  """What a loss may see: true labels are for metrics only."""
+  return {name: value for name, value in batch.items() if name != "clean_label"}

@@ -1,0 +1,180 @@
+"""What a run writes beside checkpoints: config.json, metrics.jsonl, tables/*.json, progress.
+
+Every file carries `format_version`; whole files are written to a temporary name and renamed, so
+that a reader never meets half of one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from jaxnoise.core.errors import InputError
+
+FORMAT_VERSION = 1
+_VERSIONED = ("jaxnoise", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+  """Writes `content` and the format version, whole or not at all."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(path.name + ".tmp")
+  text = json.dumps({"format_version": FORMAT_VERSION, **content}, indent=1, sort_keys=True)
+  temporary.write_text(text + "\n")
+  os.replace(temporary, path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+  """Reads a file that `write_json` wrote.
+
+  Raises:
+    InputError: when it is missing, is not JSON, or is of a newer format.
+  """
+  try:
+    content = json.loads(path.read_text())
+  except FileNotFoundError:
+    raise InputError(f"{path} does not exist; is {path.parent} a run directory?") from None
+  except (json.JSONDecodeError, UnicodeDecodeError):
+    raise InputError(f"{path} is not a JSON file; was it edited or cut off?") from None
+  version = content.get("format_version") if isinstance(content, dict) else None
+  if not isinstance(version, int) or version > FORMAT_VERSION:
+    raise InputError(
+      f"{path} has format version {version}; this jaxnoise reads up to {FORMAT_VERSION}, "
+      "install a newer one"
+    )
+  return content
+
+
+def provenance() -> dict[str, Any]:
+  """What produced a run: package versions, Python, platform, commit (where git knows one)."""
+  versions = {}
+  for package in _VERSIONED:
+    try:
+      versions[package] = metadata.version(package)
+    except metadata.PackageNotFoundError:
+      versions[package] = None
+  return {
+    "versions": versions,
+    "python": platform.python_version(),
+    "platform": f"{platform.system()} {platform.machine()}",
+    "commit": _commit(),
+  }
+
+
+def _commit() -> str | None:
+  here = Path(__file__).resolve().parents[2]
+  if not (here / ".git").exists():
+    return None
+  command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
+  try:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+  except (OSError, subprocess.CalledProcessError):
+    return None
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+  """Yields the rows of a metrics.jsonl, a torn last line left out.
+
+  Raises:
+    InputError: for a line other than the last that is not JSON.
+  """
+  if not path.exists():
+    return
+  lines = path.read_text().splitlines()
+  for number, line in enumerate(lines, start=1):
+    try:
+      yield json.loads(line)
+    except json.JSONDecodeError:
+      if number < len(lines):
+        raise InputError(f"{path} line {number} is not JSON; was the file edited?") from None
+
+
+class MetricsWriter:
+  """Appends rows to metrics.jsonl: {"step", "epoch", "split/predictor/metric": value, ...}.
+
+  A value is a number, or a list with one number per seed. The first line carries the format
+  version. Opening truncates the file to the step that the run resumes from, so that no step is
+  told twice.
+
+  Args:
+    path: of the file.
+    resume_step: rows of later steps are dropped.
+  """
+
+  def __init__(self, path: Path, resume_step: int):
+    kept = [r for r in read_rows(path) if "step" in r and r["step"] <= resume_step]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    lines = [{"format_version": FORMAT_VERSION}, *kept]
+    temporary.write_text("".join(json.dumps(row) + "\n" for row in lines))
+    os.replace(temporary, path)
+    self._file = path.open("a")
+
+  def write(self, step: int, epoch: float, values: Mapping[str, Any]) -> None:
+    """Appends one row and flushes it."""
+    self._file.write(json.dumps({"step": step, "epoch": round(epoch, 4), **values}) + "\n")
+    self._file.flush()
+
+  def close(self) -> None:
+    """Closes the file."""
+    self._file.close()
+
+
+class Progress:
+  """A bar with rate and time left on a terminal; a plain line now and then elsewhere.
+
+  Args:
+    total: steps of the run.
+    start: the step it resumes from.
+    examples_per_step: for the rate.
+    quiet: print nothing.
+  """
+
+  def __init__(self, total: int, start: int, examples_per_step: int, quiet: bool = False):
+    self._total, self._start, self._per_step = total, start, examples_per_step
+    self._begun = self._told = time.monotonic()
+    self._quiet = quiet
+    self._bar = self._task = None
+    if sys.stdout.isatty() and not quiet:
+      from rich import progress
+
+      self._bar = progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TextColumn("{task.fields[rate]}"),
+        progress.TimeRemainingColumn(),
+      )
+      self._task = self._bar.add_task("training", total=total, completed=start, rate="")
+      self._bar.start()
+
+  def _rate(self, step: int) -> float:
+    return (step - self._start) * self._per_step / max(time.monotonic() - self._begun, 1e-9)
+
+  def update(self, step: int, text: str) -> None:
+    """Tells how far the run is; `text` is what was last measured."""
+    if self._quiet:
+      return
+    rate = f"{self._rate(step):,.0f} images/s"
+    if self._bar is not None:
+      self._bar.update(self._task, completed=step, rate=rate, description=text or "training")
+      return
+    now = time.monotonic()
+    if now - self._told >= 5 or step == self._total:
+      self._told = now
+      done = max(step - self._start, 1)
+      left = (now - self._begun) / done * (self._total - step)
+      print(f"step {step}/{self._total}  {rate}  {left:.0f} s left  {text}", flush=True)
+
+  def close(self) -> None:
+    """Ends the bar."""
+    if self._bar is not None:
+      self._bar.stop()
