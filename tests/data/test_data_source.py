@@ -124,6 +124,14 @@ def test_splits_for_different_purposes_are_independent():
   assert held != trusted
 
 
+def test_smaller_choices_are_part_of_larger_ones():
+  """So a curve over the number of trusted examples adds examples and changes none."""
+  source = make()
+  chosen = [set(source.trusted(count, 0).pools["trusted"].ids.tolist()) for count in range(1, 50)]
+  for smaller, larger in zip(chosen, chosen[1:]):
+    assert smaller < larger
+
+
 def test_every_example_is_as_likely_to_be_held_out():
   source = make()
   counts = np.zeros(60)
