@@ -1,6 +1,7 @@
 """Source on the host: other labels, held-out parts, trusted pools, and what is refused."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -128,7 +129,7 @@ def test_smaller_choices_are_part_of_larger_ones():
   """So a curve over the number of trusted examples adds examples and changes none."""
   source = make()
   chosen = [set(source.trusted(count, 0).pools["trusted"].ids.tolist()) for count in range(1, 50)]
-  for smaller, larger in zip(chosen, chosen[1:]):
+  for smaller, larger in itertools.pairwise(chosen):
     assert smaller < larger
 
 
