@@ -37,7 +37,7 @@ def fog(rng: PRNGKey, image: Array, severity: int | Array, *, variant: str = "ci
   Example:
     >>> import jax
     >>> from jaxnoise import corruptions
-    >>> image = jax.numpy.linspace(0, 1, 32 * 32 * 3).reshape(32, 32, 3)
+    >>> image = jax.numpy.linspace(0, 1, 4 * 4 * 3).reshape(4, 4, 3)
     >>> foggy = corruptions.fog(jax.random.key(0), image, 5)
     >>> bool(foggy.std() < image.std())
     True

@@ -12,7 +12,7 @@ from jaxnoise.core import InputError, fold
 from jaxnoise.corruptions import _apply, _blur, _digital
 
 KEY = jax.random.key(3)
-SIDES = (8, 16, 32)
+SIDES = (16, 32)
 names = pytest.mark.parametrize("name", corruptions.NAMES)
 
 
@@ -20,8 +20,11 @@ def random_image(*shape):
   return jax.random.uniform(jax.random.key(11), shape)
 
 
-@names
-@pytest.mark.parametrize("variant", ["cifar", "imagenet"])
+@pytest.mark.parametrize(
+  ("name", "variant"),
+  [(name, "cifar") for name in corruptions.NAMES]
+  + [(name, "imagenet") for name in ("defocus_blur", "gaussian_blur", "fog", "saturate")],
+)
 def test_the_extremes_stay_in_range(name, variant):
   extremes = jnp.stack([
     jnp.zeros((8, 8, 3)),
@@ -92,11 +95,12 @@ def test_blurs_vanish_at_8_pixels_as_the_docstrings_say(name, largest):
   assert jnp.abs(getattr(corruptions, name)(KEY, image, 5) - image).max() < largest
 
 
-@pytest.mark.parametrize("shape", [(8, 8), (12, 5)])
+@pytest.mark.parametrize("shape", [(12, 5), (1, 1)])
 def test_fog_takes_sizes_that_are_no_power_of_two(shape):
   image = jnp.full((*shape, 3), 0.5)
-  out = corruptions.fog(KEY, image, 5)
-  assert out.shape == image.shape and float(out.std()) > 0.01
+  out = jax.jit(corruptions.fog)(KEY, image, jnp.int32(5))
+  assert out.shape == image.shape and np.isfinite(out).all()
+  assert shape == (1, 1) or float(out.std()) > 0.01
   np.testing.assert_array_equal(out[..., 0], out[..., 1])
 
 
@@ -104,6 +108,7 @@ def test_fog_takes_sizes_that_are_no_power_of_two(shape):
 @pytest.mark.parametrize("variant", ["cifar", "imagenet"])
 def test_gaussian_blur_is_scipy_s_with_lengths_scaled(side, variant):
   image = random_image(side, side, 3)
+  blur = jax.jit(lambda image, s: corruptions.gaussian_blur(KEY, image, s, variant=variant))
   native = {"cifar": 32, "imagenet": 224}[variant]
   for severity in corruptions.SEVERITIES:
     sigma = corruptions.parameters("gaussian_blur", variant)[severity - 1, 0] * side / native
@@ -111,7 +116,7 @@ def test_gaussian_blur_is_scipy_s_with_lengths_scaled(side, variant):
       scipy.ndimage.gaussian_filter(np.asarray(image[..., c], np.float64), sigma, mode="nearest")
       for c in range(3)
     ], axis=-1)
-    out = corruptions.gaussian_blur(KEY, image, severity, variant=variant)
+    out = blur(image, severity)
     np.testing.assert_allclose(out, expected, rtol=0, atol=2e-6)
 
 
@@ -119,12 +124,13 @@ def test_gaussian_blur_is_scipy_s_with_lengths_scaled(side, variant):
 @pytest.mark.parametrize("variant", ["cifar", "imagenet"])
 def test_defocus_blur_is_a_correlation_with_borders_reflected_repeatedly(side, variant):
   image = random_image(side, side, 3)
+  blur = jax.jit(lambda image, s: corruptions.defocus_blur(KEY, image, s, variant=variant))
   native = {"cifar": 32, "imagenet": 224}[variant]
   for severity in corruptions.SEVERITIES:
     lengths = corruptions.parameters("defocus_blur", variant)[severity - 1] * side / native
     kernel = _blur.disk_kernel(*lengths)[..., None]
     expected = scipy.ndimage.correlate(np.asarray(image, np.float64), kernel, mode="mirror")
-    out = corruptions.defocus_blur(KEY, image, severity, variant=variant)
+    out = blur(image, severity)
     np.testing.assert_allclose(out, expected, rtol=0, atol=2e-6)
 
 
@@ -132,7 +138,8 @@ def test_reflection_repeats_where_the_kernel_is_larger_than_the_image():
   kernel = np.random.default_rng(0).uniform(size=(17, 17)) / 145
   image = np.asarray(random_image(4, 3, 2), np.float64)
   expected = scipy.ndimage.correlate(image, kernel[..., None], mode="mirror")
-  out = _blur.defocus_blur_from(jnp.asarray(image, jnp.float32), jnp.asarray(kernel, jnp.float32))
+  single = (jnp.asarray(value, jnp.float32) for value in (image, kernel))
+  out = jax.jit(_blur.defocus_blur_from)(*single)
   np.testing.assert_allclose(out, expected.clip(0, 1), rtol=0, atol=2e-6)
 
 
