@@ -15,6 +15,7 @@ from jaxnoise.core import InputError, Network, Output
 from jaxnoise.core.errors import closest
 from jaxnoise.core.reduce import promote
 from jaxnoise.core.types import Array, BatchStats, Params, PRNGKey, PyTree
+from jaxnoise.models._layers import checked
 from jaxnoise.models._preact_resnet import keep
 
 
@@ -44,15 +45,15 @@ def network(module: nn.Module) -> Network:
 
   Raises:
     InputError: here if the module has no `num_stages`; from `apply` if the image is not of a
-      floating type, has fewer than three axes or does not fit the parameters, or for an unknown
-      feature or normalisation branch.
+      floating type, has fewer than three axes or does not fit the parameters, for a dropout rate
+      outside [0, 1), and for an unknown feature or normalisation branch.
 
   Example:
     >>> import jax, jax.numpy as jnp
     >>> from jaxnoise import models
     >>> net = models.network(models.wide_resnet(10, depth=10, widen_factor=1))
     >>> image = jnp.zeros((2, 3, 8, 8, 1))
-    >>> params, batch_stats = net.init(jax.random.key(0), image[:, 0])
+    >>> params, batch_stats = jax.eval_shape(net.init, jax.random.key(0), image[:, 0])
     >>> jax.eval_shape(net.apply, params, batch_stats, image).logits.shape
     (2, 3, 10)
   """
@@ -85,7 +86,7 @@ def network(module: nn.Module) -> Network:
     tap: Callable[[int, Array], Array] = keep,
     features: Sequence[str] = (),
   ) -> Output:
-    _check(image, features, known, norm_branch, branches)
+    _check(image, dropout, features, known, norm_branch, branches)
     lead = image.shape[:-3]
 
     def unflatten(x: Array) -> Array:
@@ -123,6 +124,7 @@ def network(module: nn.Module) -> Network:
 
 def _check(
   image: Array,
+  dropout: float | None,
   features: Sequence[str],
   known: Sequence[str],
   norm_branch: str,
@@ -134,6 +136,8 @@ def _check(
     raise InputError(
       f"image: type {image.dtype}, expected floats in [0, 1]; divide bytes by 255 first"
     )
+  if dropout is not None:
+    checked(dropout=dropout)
   for name in features:
     if name not in known:
       raise InputError(f"features: unknown name {name!r}; {closest(name, known)}")
