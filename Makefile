@@ -6,10 +6,10 @@ EXTRAS ?= dev,notebooks
 BIN := $(VENV)/bin
 ALL_EXTRAS := tfds,tensorboard,dev,notebooks
 
-# Prints 311 or 312 for a Python that jaxnoise is tested on and that can make environments.
+# Prints 311 or 312 in a Python that jaxnoise is tested on and that can make environments.
 PROBE := import ensurepip, sys; v = sys.version_info[:2]; (3, 11) <= v < (3, 13) and print("%d%d" % v)
 
-# An environment that exists keeps its Python. Candidates are executed: a pyenv shim may exist and fail.
+# An environment that exists keeps its Python. Candidates are run: a pyenv shim may exist and fail.
 ifeq ($(PYTHON),)
 PYTHON := $(shell for p in $(BIN)/python python3.12 python3.11 python3; do \
   [ -n "$$("$$p" -c '$(PROBE)' 2>/dev/null)" ] && { echo "$$p"; break; }; done)
