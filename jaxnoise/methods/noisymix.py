@@ -108,7 +108,8 @@ def noisymix(
       image = views_of(streams("augment"), batch["image"])
       batch_size = image.shape[0]
       partners = augment.sample_partners(streams("partners"), batch_size, mix_groups)
-      lam = jax.random.beta(streams("lam"), alpha, alpha) if alpha > 0 else jnp.ones(())
+      lam = augment.sample_coefficient(streams("lam"), alpha)
+      levels = augment.sample_levels(streams("levels"), views) if random_level else None
       at = jnp.asarray(stages)[jax.random.randint(streams("stage"), (), 0, len(stages))]
       noise_key = streams("noise")
 
@@ -122,7 +123,7 @@ def noisymix(
           mult_noise=mult_noise,
           sparsity=sparsity,
           view_factors=factors,
-          random_level=random_level,
+          levels=levels,
         )
 
       def tap(stage: int, h: Array) -> Array:

@@ -28,7 +28,7 @@ logging.getLogger("absl").addFilter(lambda r: "orbax" not in r.pathname or r.lev
 
 
 def _split(state: TrainState) -> tuple[dict[str, PyTree], dict[str, PyTree]]:
-  pick = lambda names: {n: getattr(state, n) for n in names if getattr(state, n) is not None}  # noqa: E731
+  pick = lambda names: {n: getattr(state, n) for n in names if getattr(state, n) is not None}
   return pick(_MODEL), pick(_TRAIN)
 
 

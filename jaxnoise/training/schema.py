@@ -133,7 +133,7 @@ def _check(given: Mapping, default: Mapping, where: str) -> dict[str, Any]:
     elif isinstance(default[key], dict):
       if not isinstance(value, Mapping):
         fields = ", ".join(default[key])
-      raise InputError(f"{name} is {value!r}; it must be a section with {fields}")
+        raise InputError(f"{name} is {value!r}; it must be a section with {fields}")
       out[key] = _check(value, default[key], name)
     else:
       out[key] = _typed(name, value, default[key])

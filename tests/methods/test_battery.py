@@ -112,7 +112,7 @@ def test_random_weights_golden(golden):
     with jax.enable_x64(True):
       w = methods.rectified_weights(jnp.asarray(data[f"{prefix}/normal_draws"]))
       np.testing.assert_allclose(w, data[f"{prefix}/weights"], rtol=1e-7, atol=1e-9)
-      value = jnp.sum(w * data[f"{prefix}/per_example_ce"])
+      value = jnp.sum(w * data[f"batch/c{n}/per_example_ce"])
       np.testing.assert_allclose(value, data[f"{prefix}/value"], rtol=1e-7)
     n += 1
   assert n

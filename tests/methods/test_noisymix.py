@@ -86,7 +86,7 @@ def test_gradient_of_the_method_equals_a_hand_written_step():
   key = jax.random.key(7)
   value, aux = method.loss_fn(state)(state.params, batch, key)
   perm = np.asarray(augment.sample_partners(fold(key, "partners"), 6))[0]
-  lam = float(jax.random.beta(fold(key, "lam"), 1.0, 1.0))
+  lam = float(augment.sample_coefficient(fold(key, "lam"), 1.0))
   extra = augment.views(jitter, 2)(fold(fold(key, "augment"), "policy"), batch["image"])
   image = jnp.concatenate([batch["image"][:, None], extra], axis=1)
 
@@ -129,7 +129,7 @@ def test_noise_statistics_and_view_factors():
   shape = (64, 3, 16, 16, 1)
   h = jnp.zeros(shape)
   partners = jnp.arange(64)[None]
-  arguments = {"sparsity": 0.65, "view_factors": (1.0, 2.0, 3.0), "random_level": False}
+  arguments = {"sparsity": 0.65, "view_factors": (1.0, 2.0, 3.0)}
   out = augment.noisy_mix(
     jax.random.key(0), h, partners, 1.0, add_noise=0.5, mult_noise=0.0, **arguments
   )
@@ -146,19 +146,30 @@ def test_noise_statistics_and_view_factors():
   assert abs(np.std(changed) - 0.5 / np.sqrt(3)) < 0.01
 
 
-def test_beta_level_is_drawn_once_per_view():
-  h = jnp.zeros((32, 3, 16, 16, 1))
-  sds = []
-  for seed in range(40):
-    out = augment.noisy_mix(
-      jax.random.key(seed), h, jnp.arange(32)[None], 1.0, add_noise=1.0, mult_noise=0.0,
-      sparsity=0.0, view_factors=(1.0, 1.0, 1.0),
-    )  # fmt: skip
-    sds.append(np.std(np.asarray(out), axis=(0, 2, 3, 4)))
-  sds = np.asarray(sds)
-  assert not np.allclose(sds[:, 0], sds[:, 1])
-  assert abs(np.mean(sds) - 2 / 7) < 0.06  # the mean of Beta(2, 5)
-  assert abs(np.std(sds) - 0.1597) < 0.05
+def test_levels_are_beta_2_5_and_reach_each_view():
+  levels = np.asarray(jax.vmap(lambda k: augment.sample_levels(k, 3))(
+    jax.random.split(jax.random.key(0), 4000)
+  ))  # fmt: skip
+  assert levels.shape == (4000, 2, 3)
+  np.testing.assert_allclose(levels.mean((0,)), 2 / 7, atol=0.01)
+  np.testing.assert_allclose(levels.std((0,)), 0.1597, atol=0.006)
+  third = np.mean((levels - levels.mean()) ** 3) / levels.std() ** 3
+  assert abs(third - 0.5963) < 0.06  # the skewness of Beta(2, 5)
+  out = augment.noisy_mix(
+    jax.random.key(1), jnp.zeros((64, 3, 16, 16, 1)), jnp.arange(64)[None], 1.0, add_noise=1.0,
+    mult_noise=0.0, sparsity=0.0, view_factors=(1.0, 1.0, 1.0),
+    levels=jnp.array([[0.1, 0.2, 0.4], [9.0, 9.0, 9.0]]),
+  )  # fmt: skip
+  np.testing.assert_allclose(np.std(out, axis=(0, 2, 3, 4)), [0.1, 0.2, 0.4], rtol=0.03)
+
+
+def test_partner_gradient_is_that_of_indexing():
+  partners = augment.sample_partners(jax.random.key(0), 6, groups=2)
+  flat = np.concatenate([partners[0], partners[1] + 3])
+  x, weights = (jax.random.normal(jax.random.key(k), (6, 2)) for k in (1, 2))
+  ours = jax.grad(lambda v: jnp.sum(weights * augment.take_partners(v, partners) ** 2))(x)
+  plain = jax.grad(lambda v: jnp.sum(weights * v[flat] ** 2))(x)
+  np.testing.assert_allclose(ours, plain, rtol=1e-6)
 
 
 ROWS = {
@@ -215,10 +226,10 @@ def test_mixing_within_groups_stays_within_groups():
     augment.sample_partners(jax.random.key(0), 8, groups=3)
 
 
-def test_sparse_draws_keep_the_gradient_of_bfloat16_finite():
-  draw = augment.sparse_normal(jax.random.key(0), (4096,), 0.65, jnp.bfloat16)
-  assert draw.dtype == jnp.bfloat16 and np.all(np.isfinite(np.asarray(draw, np.float32)))
-  assert len(np.unique(np.asarray(draw, np.float32))) > 300
+def test_sparse_noise_in_bfloat16_is_drawn_in_float32():
+  for draw in augment.sparse_noise(jax.random.key(0), (4096,), 0.65, jnp.bfloat16):
+    assert draw.dtype == jnp.bfloat16 and np.all(np.isfinite(np.asarray(draw, np.float32)))
+    assert len(np.unique(np.asarray(draw, np.float32))) > 300
 
 
 @pytest.mark.parametrize(
