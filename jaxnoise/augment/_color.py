@@ -121,6 +121,11 @@ def luma(image: Array) -> Array:
 
   Raises:
     InputError: if there are neither one nor three channels.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> luma(jnp.array([[[255, 0, 0], [0, 255, 0]]], jnp.uint8)).tolist()
+    [[76, 150]]
   """
   channels = image.shape[-1]
   level = image.astype(jnp.int32)
@@ -139,6 +144,16 @@ def blend(degenerate: Array, image: Array, factor: Array | float) -> Array:
     degenerate: [H, W, C] or [H, W, 1] integers, the image that factor 0 gives.
     image: [H, W, C] uint8.
     factor: scalar; 1 gives the image, more exaggerates it.
+
+  Returns:
+    [H, W, C] uint8.
+
+  Source: PIL's `Image.blend`.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> blend(jnp.array(10), jnp.array([[[40]]], jnp.uint8), 0.25).item()
+    17
   """
   base = jnp.broadcast_to(degenerate, image.shape).astype(jnp.float32)
   value = base + jnp.asarray(factor, jnp.float32) * (image.astype(jnp.float32) - base)

@@ -142,12 +142,23 @@ def shear_x(image: Array, shear: Array | float, *, fill: Fill = 0.0) -> Array:
     fill: the value outside the image.
 
   Source: PIL's `Image.transform` with coefficients (1, shear, 0, 0, 1, 0).
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> shear_x(jnp.arange(3.0).reshape(1, 3, 1), 2.0).ravel().tolist()
+    [1.0, 2.0, 0.0]
   """
   return _apply("shear_x", image, shear, fill)
 
 
 def shear_y(image: Array, shear: Array | float, *, fill: Fill = 0.0) -> Array:
-  """Shears one image along its columns: y_in = y + shear * x. See `shear_x`."""
+  """Shears one image along its columns: y_in = y + shear * x. See `shear_x`.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> shear_y(jnp.ones((3, 3, 1)), 2.0)[0, :, 0].tolist()
+    [1.0, 0.0, 0.0]
+  """
   return _apply("shear_y", image, shear, fill)
 
 
@@ -170,7 +181,13 @@ def translate_x(image: Array, pixels: Array | float, *, fill: Fill = 0.0) -> Arr
 
 
 def translate_y(image: Array, pixels: Array | float, *, fill: Fill = 0.0) -> Array:
-  """Moves one image upwards: y_in = y + pixels. See `translate_x`."""
+  """Moves one image upwards: y_in = y + pixels. See `translate_x`.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> translate_y(jnp.arange(3.0).reshape(3, 1, 1), 1).ravel().tolist()
+    [1.0, 2.0, 0.0]
+  """
   return _apply("translate_y", image, pixels, fill)
 
 

@@ -1,8 +1,9 @@
 """The 13 operations of AugMix by index, and chains of them.
 
-Where chains run is decided here and nowhere else. A chain is a loop over `lax.switch`. Batched, a
-switch computes every operation and selects one, which is what accelerators want; one chain after
-the other, it computes one operation only, which on a CPU is ten times less work.
+How a batch of chains runs is decided here and nowhere else. A chain is a loop over `lax.switch`.
+Batched, a switch computes every operation and selects one, which suits accelerators; one chain
+after the other, it computes one operation only, which is eight times faster on a CPU (measured on
+768 chains of 32x32 images).
 """
 
 from __future__ import annotations

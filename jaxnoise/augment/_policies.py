@@ -335,7 +335,14 @@ def augmix_policy(**hyper) -> Transform:
 
 
 def torchvision_augmix_policy(**hyper) -> Transform:
-  """`torchvision_augmix` with its hyper-parameters fixed, checked at once; see `augmix_policy`."""
+  """`torchvision_augmix` with its hyper-parameters fixed, checked at once; see `augmix_policy`.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> policy = torchvision_augmix_policy(all_ops=False)
+    >>> policy(jax.random.key(0), jnp.zeros((8, 8, 1))).shape
+    (8, 8, 1)
+  """
   sample = functools.partial(sample_torchvision_augmix, size=(1, 1), **hyper)
   jax.eval_shape(sample, jax.random.key(0))
   return functools.partial(torchvision_augmix, **hyper)
