@@ -73,9 +73,10 @@ def conv(
 ) -> Array:
   """Computes a 2-D convolution (cross-correlation): y = x * kernel + bias.
 
-  The only convolution of the library. Accelerators run XLA's own. On a CPU the values are the
-  same to the last bit, and the gradient is arranged so that it costs inside `scan`, `while` and
-  `cond` what it costs outside, where XLA's is up to a hundred times slower (jax issue 12868).
+  The only convolution of the library. Accelerators run XLA's own. On a CPU so does the forward
+  pass, but the gradient is arranged so that it costs inside `scan`, `while` and `cond` what it
+  costs outside, where XLA's is up to a hundred times slower (jax issue 12868); for 1x1 kernels and
+  outputs of at most 2 pixels on a side one matrix product is faster and is taken instead.
   Under `vmap` over kernels XLA's grouped convolution runs, which is slow on a CPU: run networks
   with kernels of their own one after the other there (`jax.lax.map`).
 
@@ -98,8 +99,8 @@ def conv(
   padding = (kernel.shape[0] - 1) // 2 if padding is None else padding
   if jax.default_backend() != "cpu":
     y = _native(x, kernel, stride, padding)
-  elif kernel.shape[:2] == (1, 1) and padding == 0:
-    y = jax.lax.dot_general(x[:, ::stride, ::stride], kernel[0, 0], (((3,), (0,)), ((), ())))
+  elif kernel.shape[0] == 1 or min(_sizes(x, kernel, stride, padding)) <= 2:
+    y = _matrix_product(x, kernel, stride, padding)
   else:
     y = _cpu_conv(x, kernel, stride, padding)
   return y if bias is None else y + bias.reshape(1, 1, 1, -1)
@@ -111,6 +112,26 @@ def _native(
   return jax.lax.conv_general_dilated(
     x, kernel, (stride, stride), [(padding, padding)] * 2, dimension_numbers=layout
   )
+
+
+def _sizes(x: Array, kernel: Array, stride: int, padding: int) -> tuple[int, int]:
+  k = kernel.shape[0]
+  return tuple((side + 2 * padding - k) // stride + 1 for side in x.shape[1:3])
+
+
+def _matrix_product(x: Array, kernel: Array, stride: int, padding: int) -> Array:
+  """Puts the k * k shifted images side by side; faster than a convolution for few output pixels."""
+  k = kernel.shape[0]
+  height, width = _sizes(x, kernel, stride, padding)
+  x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+  shifted = [
+    x[:, i : i + (height - 1) * stride + 1 : stride, j : j + (width - 1) * stride + 1 : stride]
+    for i in range(k)
+    for j in range(k)
+  ]
+  patches = jnp.concatenate(shifted, axis=-1)
+  columns = kernel.reshape(-1, kernel.shape[-1])
+  return jax.lax.dot_general(patches, columns, (((3,), (0,)), ((), ())))
 
 
 # XLA's CPU backend has a fast convolution for the layout NHWC, HWIO -> NHWC only. It rewrites
