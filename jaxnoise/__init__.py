@@ -1,7 +1,7 @@
 """jaxnoise: noise-robust training in JAX, as pure functions that compose.
 
-Sub-packages are loaded when they are first named, so that a config file, which needs the schema
-only, does not start JAX.
+Sub-packages are loaded when they are first named: importing jaxnoise, or a config file, starts no
+device.
 """
 
 import importlib

@@ -31,12 +31,18 @@ def parse(argv: Sequence[str]) -> tuple[dict, Path]:
   """
   values = flags.FlagValues()
   config = config_flags.DEFINE_config_file(
-    "config", None, "Path of the config file, with :argument if it takes one.", flag_values=values
+    "config",
+    None,
+    "Path of the config file, with :argument if it takes one.",
+    flag_values=values,
+    sys_argv=list(argv),
   )
   workdir = flags.DEFINE_string("workdir", "", "Run directory.", flag_values=values)
   flags.DEFINE_boolean("quiet", False, "Print no progress.", flag_values=values)
   flags.DEFINE_boolean("help", False, "Show this help.", short_name="h", flag_values=values)
-  name = _config_name(argv)
+  file, name = _config_file(argv)
+  if file is not None and not file.is_file():
+    raise InputError(f"--config names {file}, which does not exist; give the path of a config file")
   try:
     rest = values(list(argv), known_only=False)
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
@@ -54,25 +60,24 @@ def parse(argv: Sequence[str]) -> tuple[dict, Path]:
   return {"config": resolved, "quiet": values.quiet}, path
 
 
-def _config_name(argv: Sequence[str]) -> str:
-  """The config file's name with its argument, as a file name."""
-  text = " ".join(argv)
-  match = re.search(r"--config[= ](\S+?)\.py(?::(\S*))?(?:\s|$)", text)
+def _config_file(argv: Sequence[str]) -> tuple[Path | None, str]:
+  """The config file, and its name with its argument as a folder may be called."""
+  match = re.search(r"--?config[= ]([^\s:]+)(?::(\S*))?", " ".join(argv))
   if not match:
-    return "run"
-  return re.sub(r"[^\w.=-]+", "_", Path(match[1]).name + (f"-{match[2]}" if match[2] else ""))
+    return None, "run"
+  file = Path(match[1])
+  return file, re.sub(r"[^\w.=-]+", "_", file.stem + (f"-{match[2]}" if match[2] else ""))
 
 
 def _explain(error: Exception, argv: Sequence[str]) -> InputError:
   """One sentence for what absl and ml_collections say in pages."""
-  if isinstance(error, InputError):
-    return error
   text = " ".join(str(error).split())
-  unknown = re.search(r"--?config\.([\w.]+)", " ".join(argv))
-  if isinstance(error, (FileNotFoundError, OSError)):
-    return InputError(f"--config names a file that cannot be read: {text}")
-  if isinstance(error, (AttributeError, KeyError)) and unknown:
-    return InputError(f"the command line or the config file names a missing field: {text}")
+  own = re.search(r"InputError: (.*)$", text)
+  if own:
+    return InputError(own[1])
+  if isinstance(error, (AttributeError, KeyError)):
+    fields = ", ".join(re.findall(r"--?(?:no)?(config\.[\w.]+)", " ".join(argv)))
+    return InputError(f"the config file has no field for one of {fields}: {text}")
   return InputError(f"the command line cannot be read: {text}")
 
 

@@ -15,6 +15,7 @@ from jaxnoise.core import InputError
 from jaxnoise.core.errors import closest
 
 SEVERITIES: tuple[int, ...] = (1, 2, 3, 4, 5)
+"""The severities of the benchmark, mildest first."""
 
 STANDARD: tuple[str, ...] = (
   "gaussian_noise",

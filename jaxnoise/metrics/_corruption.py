@@ -19,6 +19,7 @@ from jaxnoise.core.reduce import SumCount, mean_count
 from jaxnoise.core.types import Array
 
 CorruptionTable: TypeAlias = Mapping[tuple[str, int], SumCount]
+"""{(corruption, severity): (sum, count)}: the sums of one measure over a whole test set."""
 
 
 def corruption_counts(

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from jaxnoise import augment, data, methods, models
+from jaxnoise import augment, corruptions, data, methods, models
 from jaxnoise.core.errors import InputError, closest
 from jaxnoise.core.types import Method, Network, PyTree, Spec
 from jaxnoise.training import checkpoint, durations, optim, schema, sharding, writers
@@ -114,9 +114,11 @@ def assemble(
   if config["init_from"]:
     start_from = _start_from(config["init_from"], network, spec)
   optimizer = optim.make_optimizer(config["optim"], spec.learning_rate)
-  return Run(
-    config, source, holdout, network, built, optimizer, spec, mesh, teacher, start_from
-  )
+  run = Run(config, source, holdout, network, built, optimizer, spec, mesh, teacher, start_from)
+  for section in ("log", "evaluate", "checkpoint"):
+    run.steps(f"{section}.every", config[section]["every"])
+  _check_evaluation(config["evaluate"])
+  return run
 
 
 def load_source(
@@ -316,4 +318,34 @@ def _check_keywords(field: str, factory: Callable, kwargs: Mapping, positional: 
       raise InputError(
         f"{field}.{name} is {value!r}, of type {type(value).__name__}; it must be a number, such "
         f"as {default!r}"
+      )
+
+
+def corruption_names(names: tuple[str, ...]) -> tuple[str, ...]:
+  """Resolves ("all",) and checks the others.
+
+  Raises:
+    InputError: for an unknown corruption, with the closest names.
+  """
+  known = corruptions.NAMES
+  if tuple(names) == ("all",):
+    return known
+  for name in names:
+    if name not in known:
+      raise InputError(
+        f"config.evaluate.corruptions has {name!r}, no such corruption: {closest(name, known)}"
+      )
+  return tuple(names)
+
+
+def _check_evaluation(config: Mapping[str, Any]) -> None:
+  corruption_names(config["corruptions"])
+  if config["batch_size"] < 1:
+    raise InputError(
+      f"config.evaluate.batch_size is {config['batch_size']}; it must be 1 or larger"
+    )
+  for severity in config["severities"]:
+    if severity not in corruptions.SEVERITIES:
+      raise InputError(
+        f"config.evaluate.severities has {severity!r}; severities are {corruptions.SEVERITIES}"
       )

@@ -62,7 +62,12 @@ class Checkpointer:
       )
     self._manager = ocp.CheckpointManager(
       self.directory,
-      item_names=("model", "train", "config"),
+      # Named handlers, so that a freshly opened manager can read what an item holds.
+      item_handlers={
+        "model": ocp.StandardCheckpointHandler(),
+        "train": ocp.StandardCheckpointHandler(),
+        "config": ocp.JsonCheckpointHandler(),
+      },
       options=ocp.CheckpointManagerOptions(
         create=True,
         cleanup_tmp_directories=True,
@@ -144,7 +149,6 @@ def load_model(directory: Path, like: Mapping[str, PyTree], *, step: int | None 
     raise InputError(f"{directory} does not exist; {directory.parent} is not a finished run")
   with ocp.CheckpointManager(
     directory,
-    item_names=("model",),
     item_handlers={"model": ocp.PyTreeCheckpointHandler()},
     options=ocp.CheckpointManagerOptions(read_only=True),
   ) as manager:

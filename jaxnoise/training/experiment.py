@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnoise import corruptions, data, evaluation, metrics
+from jaxnoise import data, evaluation, metrics
 from jaxnoise.core import rng
 from jaxnoise.core.errors import InputError, closest
 from jaxnoise.training import build, loop, schema, seeds, sharding, writers
@@ -116,7 +116,7 @@ def finish(run: build.Run, result: loop.Result, directory: Path, tell: Tell) -> 
   pool = data.pool_data(run.source.test, everywhere)
   measure = evaluation.make_measure(run.method)
   size, count = config["evaluate"]["batch_size"], pool["images"].shape[0]
-  names = corruption_names(config["evaluate"]["corruptions"])
+  names = build.corruption_names(config["evaluate"]["corruptions"])
   clean: dict[str, dict[str, list[float]]] = {}
   bins: dict[str, list] = {}
   corrupted: dict[str, list] = {}
@@ -171,20 +171,3 @@ def summary(predictor: str, clean: Mapping[str, list[float]], tables: list | Non
       parts.append(f"mean corruption {label} {mean:.4f}")
   count = len(next(iter(clean.values())))
   return f"test {predictor}: {', '.join(parts)} (n = {count} seed(s))"
-
-
-def corruption_names(names: tuple[str, ...]) -> tuple[str, ...]:
-  """Resolves ("all",) and checks the others.
-
-  Raises:
-    InputError: for an unknown corruption, with the closest names.
-  """
-  known = corruptions.NAMES
-  if tuple(names) == ("all",):
-    return known
-  for name in names:
-    if name not in known:
-      raise InputError(
-        f"config.evaluate.corruptions has {name!r}, no such corruption: {closest(name, known)}"
-      )
-  return tuple(names)

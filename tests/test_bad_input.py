@@ -1,0 +1,101 @@
+"""Bad input to `jaxnoise.main`: one sentence, exit code 2, nothing written."""
+
+import numpy as np
+import pytest
+
+from jaxnoise import main as main_lib
+
+SMOKE = "--config=configs/smoke.py"
+DIGITS = "--config=configs/noisymix_digits.py"
+
+
+def npz(folder, **changes):
+  rng = np.random.default_rng(0)
+  arrays = {
+    "train_images": rng.integers(0, 256, (40, 8, 8, 3), np.uint8),
+    "train_labels": np.arange(40, dtype=np.uint8) % 4,
+    "test_images": rng.integers(0, 256, (8, 8, 8, 3), np.uint8),
+    "test_labels": np.arange(8, dtype=np.uint8) % 4,
+    **changes,
+  }
+  path = folder / "data.npz"
+  np.savez(path, **{k: v for k, v in arrays.items() if v is not None})
+  return [SMOKE, "--config.data.name=npz", f"--config.data.path={path}"]
+
+
+# (id, arguments after the program's name or a function of a folder, what the message must say)
+CASES = [
+  ("no_config", [], "--config is missing"),
+  ("no_such_file", ["--config=configs/nosuch.py"], "configs/nosuch.py"),
+  ("stray_word", [SMOKE, "epochs=3"], "'epochs=3' is not an option"),
+  ("unknown_flag", [SMOKE, "--wrkdir=x"], "wrkdir"),
+  ("unknown_section", [SMOKE, "--config.optin.lr=1"], "did you mean 'optim'?"),
+  ("unknown_field", [SMOKE, "--config.optim.lrr=1"], "did you mean 'lr'"),
+  ("unknown_method_field", [SMOKE, "--config.method.alfa=1.0"], "alfa"),
+  ("config_argument", [DIGITS + ":method=noisymx"], "did you mean 'noisymix'?"),
+  ("config_argument_key", [DIGITS + ":methd=erm"], "did you mean 'method'?"),
+  ("word_for_number", [SMOKE, "--config.optim.lr=fast"], "--config.optim.lr"),
+  ("fraction_for_count", [SMOKE, "--config.seeds=1.5"], "--config.seeds"),
+  ("number_for_word", [SMOKE, "--config.method.name=3"], "config.method.name is '3'"),
+  ("unknown_method", [SMOKE, "--config.method.name=noisymx"], "did you mean 'noisymix'?"),
+  ("unknown_model", [SMOKE, "--config.model.name=wide_renset"], "did you mean 'wide_resnet'?"),
+  ("unknown_policy", [SMOKE, "--config.policy.name=augmx"], "did you mean 'augmix'"),
+  ("unknown_data", [SMOKE, "--config.data.name=digit"], "did you mean 'digits'?"),
+  ("unknown_schedule", [SMOKE, "--config.optim.schedule=cosin"], "did you mean 'cosine'?"),
+  ("unknown_corruption", [SMOKE, "--config.evaluate.corruptions=('fogg',)"], "'fog'"),
+  ("severity", [SMOKE, "--config.evaluate.severities=(6,)"], "config.evaluate.severities"),
+  ("unknown_wrapper", [SMOKE, "--config.wrappers=('with_emma',)"], "did you mean 'with_ema'?"),
+  ("duration", [SMOKE, "--config.total=30"], "config.total is '30'"),
+  ("duration_unit", [SMOKE, "--config.evaluate.every=2 weeks"], "config.evaluate.every"),
+  ("negative_lr", [SMOKE, "--config.optim.lr=-0.1"], "config.optim.lr is -0.1"),
+  ("zero_seeds", [SMOKE, "--config.seeds=0"], "config.seeds is 0"),
+  ("batch_too_large", [SMOKE, "--config.batch_size=1000"], "config.batch_size is 1000"),
+  ("odd_batch", [SMOKE, "--config.batch_size=12"], "8 devices cannot share evenly"),
+  ("alpha", [SMOKE, "--config.method.alpha=-1.0"], "config.method.alpha is -1.0"),
+  ("depth", [SMOKE, "--config.model.depth=11"], "depth"),
+  ("precision", [SMOKE, "--config.precision=float16"], "config.precision is 'float16'"),
+  ("remainder", [SMOKE, "--config.data.remainder=wrap"], "config.data.remainder is 'wrap'"),
+  ("holdout_too_large", [SMOKE, "--config.data.holdout=1000"], "holdout"),
+  ("teacher_missing", [SMOKE, "--config.method.name=knowledge_distillation"], "config."),
+  ("teacher_is_no_run", [SMOKE, "--config.teacher=nowhere"], "nowhere"),
+  ("init_is_no_run", [SMOKE, "--config.init_from=nowhere"], "nowhere"),
+  ("human_labels", [SMOKE, "--config.data.labels=worst_label"], "config.data.labels"),
+  ("cifar_missing", ["--config=configs/noisymix.py", "--config.data.path=nowhere"], "cifar10"),
+  ("npz_missing", [SMOKE, "--config.data.name=npz", "--config.data.path=no.npz"], "no.npz"),
+  ("npz_float", lambda d: npz(d, train_images=np.zeros((40, 8, 8, 3))), "train_images"),
+  ("npz_rank", lambda d: npz(d, train_images=np.zeros((40, 8, 8), np.uint8)), "train_images"),
+  ("npz_shapes", lambda d: npz(d, test_images=np.zeros((8, 9, 9, 3), np.uint8)), "test_images"),
+  ("npz_length", lambda d: npz(d, train_labels=np.zeros(39, np.uint8)), "train_labels"),
+  ("npz_negative", lambda d: npz(d, train_labels=np.full(40, -1)), "train_labels"),
+  ("npz_no_test", lambda d: npz(d, test_images=None), "test_images"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "says"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+def test_one_sentence_exit_code_2_nothing_written(arguments, says, tmp_path, capsys):
+  if callable(arguments):
+    arguments = arguments(tmp_path)
+  workdir = tmp_path / "run"
+  code = main_lib.main(["main", *arguments, f"--workdir={workdir}"])
+  error = capsys.readouterr().err.strip()
+  assert code == 2, error
+  assert says in error
+  assert error.startswith("jaxnoise: ") and "\n" not in error and len(error) < 900, error
+  assert "Traceback" not in error
+  assert not workdir.exists()
+
+
+def test_workdir_that_holds_something_else(tmp_path, capsys):
+  (tmp_path / "notes.txt").write_text("mine")
+  assert main_lib.main(["main", SMOKE, f"--workdir={tmp_path}"]) == 2
+  assert "is no run of jaxnoise" in capsys.readouterr().err
+  assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_the_default_workdir_is_the_resolved_config_s():
+  first, again, other = (
+    main_lib.parse(["main", SMOKE, *extra])[1]
+    for extra in ([], ["--config.seed=0"], ["--config.seed=1"])
+  )
+  assert first == again and first != other
+  assert str(first).startswith("runs/smoke-")

@@ -1,0 +1,225 @@
+"""The loop: resume, stop, refuse, and the same numbers on any number of devices."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnoise import data, methods
+from jaxnoise.core import InputError
+from jaxnoise.training import checkpoint, loop, writers
+from tests.training.common import assert_same, tiny_run, tiny_source
+from tests.training.test_contracts import loss_collector, noisy_mix_factory
+
+ROOT = Path(__file__).parents[2]
+
+
+def in_process(workdir, cache, *arguments):
+  environment = {**os.environ, "CACHE": str(cache), "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+  return subprocess.run(
+    [sys.executable, "-m", "tests.training.worker", str(workdir), *map(str, arguments)],
+    cwd=ROOT,
+    env=environment,
+    capture_output=True,
+    text=True,
+    timeout=300,
+    check=False,
+  )
+
+
+def restored(workdir):
+  run = tiny_run(noisy_mix_factory, total="4 epochs")
+  saver = checkpoint.Checkpointer(workdir / "checkpoints")
+  state = saver.restore(loop.Programs(run).init())
+  saver.close()
+  return state
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("undisturbed")
+  done = in_process(folder / "run", folder / "cache")
+  assert done.returncode == 0 and "finished 12" in done.stdout, done.stderr
+  return folder
+
+
+@pytest.mark.parametrize("step", [1, 5, 8])
+def test_after_kill_9_the_same_command_ends_bitwise_equal(undisturbed, tmp_path, step):
+  killed = in_process(tmp_path / "run", undisturbed / "cache", step, "SIGKILL")
+  assert killed.returncode == -9, killed.stderr
+  resumed = in_process(tmp_path / "run", undisturbed / "cache")
+  assert resumed.returncode == 0 and "finished 12" in resumed.stdout, resumed.stderr
+  assert_same(restored(tmp_path / "run"), restored(undisturbed / "run"))
+  rows = [r for r in writers.read_rows(tmp_path / "run" / "metrics.jsonl") if "step" in r]
+  expected = [r for r in writers.read_rows(undisturbed / "run" / "metrics.jsonl") if "step" in r]
+  assert [r["step"] for r in rows] == [r["step"] for r in expected]
+  assert rows == expected
+
+
+def test_sigterm_saves_the_step_and_exits_0(undisturbed, tmp_path):
+  stopped = in_process(tmp_path / "run", undisturbed / "cache", 5, "SIGTERM")
+  assert stopped.returncode == 0 and "stopped 5" in stopped.stdout, stopped.stderr
+  assert (tmp_path / "run" / "checkpoints" / "5").is_dir()
+  resumed = in_process(tmp_path / "run", undisturbed / "cache")
+  assert "finished 12" in resumed.stdout, resumed.stderr
+  assert_same(restored(tmp_path / "run"), restored(undisturbed / "run"))
+
+
+def ready(devices, factory):
+  run = tiny_run(factory, devices=devices)
+  programs = loop.Programs(run)
+  state = programs.init()
+  arrays = data.device_data(run.source, jax.sharding.NamedSharding(run.mesh, jax.P()))
+  orders = programs.epoch_orders(state, 0)
+  return programs, state, arrays, orders, programs.zero_totals(state, arrays, orders)
+
+
+def first_step(devices, factory):
+  programs, state, arrays, orders, totals = ready(devices, factory)
+  state, totals = programs.step(state, arrays, orders, totals)
+  return jax.device_get((state.params, state.batch_stats, totals))
+
+
+@pytest.mark.parametrize("factory", [methods.erm, noisy_mix_factory, methods.free_at])
+def test_one_step_on_1_and_on_8_devices_agrees(factory):
+  assert_same(first_step(1, factory), first_step(8, factory), rtol=1e-6, atol=1e-6)
+
+
+def flops_per_device(devices):
+  programs, state, arrays, orders, totals = ready(devices, methods.erm)
+  compiled = programs.step.lower(state, arrays, orders, totals).compile()
+  return compiled.cost_analysis()["flops"]
+
+
+def test_batches_are_split_over_the_devices():
+  # The toy network is so small that what is not split (order, optimizer, sums) shows as well.
+  assert flops_per_device(8) < 0.3 * flops_per_device(1)
+
+
+def diverging(network, *, spec):
+  inner = methods.erm(network, spec=spec)
+
+  def loss_fn(state):
+    fn = inner.loss_fn(state)
+
+    def broken(params, batch, rng):
+      loss, aux = fn(params, batch, rng)
+      bad = jnp.where(state.step >= 7, jnp.nan, 1.0)
+      metrics = {k: (s * bad, c) for k, (s, c) in aux.metrics.items()}
+      return loss * bad, aux._replace(metrics=metrics)
+
+    return broken
+
+  return dataclasses.replace(inner, loss_fn=loss_fn)
+
+
+def test_a_non_finite_loss_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
+  run = tiny_run(diverging, checkpoint={"every": "2 steps"})
+  with pytest.raises(loop.NonFiniteError, match=r"not finite at or before step 8; step 6 is kept"):
+    loop.train(run, tmp_path / "run", quiet=True)
+  assert sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir()) == ["6"]
+
+
+def test_nothing_compiles_after_the_first_epoch(tmp_path):
+  compiled, counts = [], {}
+
+  def listen(name, *_, **__):
+    if "backend_compile" in name:
+      compiled.append(name)
+
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  run = tiny_run(loss_collector, source=tiny_source(40), data={"remainder": "keep"}, devices=8)
+  assert run.spec.steps_per_epoch == 3
+  loop.train(
+    run, tmp_path / "run", quiet=True, on_step=lambda step: counts.update({step: len(compiled)})
+  )
+  jax.monitoring.unregister_event_duration_listener(listen)
+  assert counts[3] > 0
+  assert counts[9] == counts[3], "a compilation after the first epoch"
+
+
+def test_the_kept_remainder_is_trained_on(tmp_path):
+  seen = []
+
+  def recorder(network, *, spec):
+    inner = loss_collector(network, spec=spec)
+    return dataclasses.replace(inner, passes_per_epoch=1)
+
+  run = tiny_run(recorder, source=tiny_source(40), data={"remainder": "keep"}, total="1 epoch")
+  loop.train(run, tmp_path / "run", quiet=True, on_step=seen.append)
+  row = next(r for r in writers.read_rows(tmp_path / "run" / "metrics.jsonl") if "epoch" in r)
+  assert seen == [1, 2, 3] and np.isfinite(row["train/student/loss"])
+  with pytest.raises(InputError, match=r"last partial batch .* is 4 examples, which 8 devices"):
+    tiny_run(source=tiny_source(20), data={"remainder": "keep"}, devices=8)
+
+
+def test_holdout_keeps_the_best_and_the_latest(tmp_path):
+  run = tiny_run(
+    total="6 epochs", data={"holdout": 16}, batch_size=16, checkpoint={"every": "1 epoch"},
+    optim={"lr": 0.02},
+  )  # fmt: skip
+  loop.train(run, tmp_path / "run", quiet=True)
+  rows = list(writers.read_rows(tmp_path / "run" / "metrics.jsonl"))
+  name = "holdout/student/accuracy"
+  score = {r["step"]: r[name] for r in rows if name in r}
+  kept = {int(p.name) for p in (tmp_path / "run" / "checkpoints").iterdir()}
+  last = max(score)
+  assert last in kept and len(kept) <= 2
+  assert max(score[step] for step in kept) == max(score.values())
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+  run = tiny_run()
+  first = loop.train(run, tmp_path / "run", quiet=True)
+  steps = []
+  again = loop.train(run, tmp_path / "run", quiet=True, on_step=steps.append)
+  assert not steps and again.finished
+  assert_same(again.state, first.state)
+
+
+def test_workdir_of_another_run_is_refused(tmp_path):
+  loop.train(tiny_run(total="1 epoch"), tmp_path / "run", quiet=True)
+  with pytest.raises(InputError, match=r"another run: its config\.optim\.lr is 0\.1, not 0\.2"):
+    loop.train(tiny_run(total="1 epoch", optim={"lr": 0.2}), tmp_path / "run", quiet=True)
+  (tmp_path / "other").mkdir()
+  (tmp_path / "other" / "notes.txt").write_text("mine")
+  with pytest.raises(InputError, match="exists and is no run of jaxnoise"):
+    loop.train(tiny_run(), tmp_path / "other", quiet=True)
+  assert sorted(p.name for p in (tmp_path / "other").iterdir()) == ["notes.txt"]
+
+
+def test_checkpoint_of_another_model_is_refused(tmp_path):
+  loop.train(tiny_run(total="1 epoch"), tmp_path / "run", quiet=True)
+  other = tiny_run(noisy_mix_factory, total="1 epoch")
+  saver = checkpoint.Checkpointer(tmp_path / "run" / "checkpoints")
+  with pytest.raises(InputError, match="has nothing at model/ema_batch_stats/mean"):
+    saver.restore(loop.Programs(other).init())
+  saver.close()
+
+
+def test_metrics_file_is_truncated_to_the_resumed_step_and_tolerates_a_torn_line(tmp_path):
+  path = tmp_path / "metrics.jsonl"
+  writer = writers.MetricsWriter(path, 0)
+  for step in (2, 4, 6):
+    writer.write(step, step / 2, {"train/student/loss": 1.0})
+  writer.close()
+  with path.open("a") as file:
+    file.write('{"step": 8, "epo')
+  writers.MetricsWriter(path, 4).close()
+  lines = [json.loads(line) for line in path.read_text().splitlines()]
+  assert lines[0] == {"format_version": writers.FORMAT_VERSION}
+  assert [line["step"] for line in lines[1:]] == [2, 4]
+
+
+def test_a_newer_format_is_met_with_a_word(tmp_path):
+  path = tmp_path / "config.json"
+  path.write_text('{"format_version": 99}')
+  with pytest.raises(InputError, match="format version 99; this jaxnoise reads up to"):
+    writers.read_json(path)
