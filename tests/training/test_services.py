@@ -1,0 +1,97 @@
+"""Durations, schedules, the optimizer, the schema."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnoise.core import InputError
+from jaxnoise.training import durations, optim, schema
+
+
+@pytest.mark.parametrize(
+  ("text", "steps"),
+  [
+    ("30 epochs", 3000), ("1 epoch", 100), ("0.5 epochs", 50), ("7 steps", 7), ("1 step", 1),
+    ("1000 examples", 31), ("1e4 examples", 312), ("10 percent", 20), ("50%", 100), ("0 steps", 0),
+    ("0.001 epochs", 1),
+  ],
+)  # fmt: skip
+def test_durations(text, steps):
+  found = durations.to_steps("x", text, steps_per_epoch=100, batch_size=32, total_steps=200)
+  assert found == steps
+
+
+@pytest.mark.parametrize("text", ["30", "thirty epochs", "-1 epochs", "", "3 weeks"])
+def test_bad_durations(text):
+  with pytest.raises(InputError, match=r"config\.total is .*; write a number and a unit"):
+    durations.to_steps("total", text, steps_per_epoch=1, batch_size=1)
+
+
+def test_percent_of_what():
+  with pytest.raises(InputError, match="percent has no meaning"):
+    durations.to_steps("total", "5 percent", steps_per_epoch=1, batch_size=1)
+
+
+def test_cosine_equals_the_authors(golden):
+  data = golden("noisymix")
+  lr, total = float(data["lr_schedule/base_lr"]), int(data["lr_schedule/total_steps"])
+  schedule = optim.cosine(lr, total, lr_min=1e-6)
+  ours = np.asarray([schedule(step) for step in data["lr_schedule/steps"]])
+  np.testing.assert_allclose(ours, lr * data["lr_schedule/multiplier"], rtol=1e-5, atol=1e-8)
+
+
+def test_step_decay_changes_at_its_milestones():
+  schedule = optim.step_decay(0.1, (3, 5), factor=0.2)
+  np.testing.assert_allclose(
+    [schedule(t) for t in range(7)], [0.1, 0.1, 0.1, 0.02, 0.02, 0.004, 0.004], rtol=1e-5
+  )
+
+
+@pytest.mark.parametrize("nesterov", [True, False])
+def test_sgd_is_pytorch_s(nesterov):
+  """g + wd theta enters the momentum; v <- m v + g; theta -= lr (g + m v) or lr v."""
+  config = {**schema.default()["optim"], "nesterov": nesterov, "weight_decay": 0.01}
+  optimizer = optim.make_optimizer(config, optim.step_decay(0.1, (2,)))
+  theta, velocity = np.array([1.0, -2.0]), np.zeros(2)
+  params = jnp.asarray(theta, jnp.float32)
+  state = optimizer.init(params)
+  for t in range(4):
+    gradient = np.array([0.3, -0.1]) * (t + 1)
+    updates, state = optimizer.update(jnp.asarray(gradient, jnp.float32), state, params)
+    params = params + updates
+    g = gradient + 0.01 * theta
+    velocity = 0.9 * velocity + g
+    theta = theta - (0.1 if t < 2 else 0.01) * (g + 0.9 * velocity if nesterov else velocity)
+    np.testing.assert_allclose(params, theta, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ("config", "message"),
+  [
+    ({"optim": {"lr": "0.1"}}, "config.optim.lr is '0.1', of type str; it must be of type float"),
+    ({"seeds": True}, "config.seeds is True"),
+    ({"optim": 3}, "config.optim is 3; it must be a section with name, lr"),
+    ({"metod": {}}, "config.metod is no field of config: did you mean 'method'"),
+    ({"data": {"nmae": ""}}, "config.data.nmae is no field of config.data: did you mean 'name'?"),
+    ({"method": "erm"}, "config.method is 'erm'; it must be a section of fields"),
+  ],
+)
+def test_schema_names_what_is_wrong(config, message):
+  with pytest.raises(InputError) as error:
+    schema.check(config)
+  assert message in str(error.value)
+
+
+def test_merge_replaces_a_section_of_another_factory():
+  old = {"method": {"name": "noisymix", "alpha": 1.0}, "optim": {"lr": 0.1, "momentum": 0.9}}
+  new = schema.merge(old, {"method": {"name": "erm"}, "optim": {"lr": 0.2}})
+  assert new == {"method": {"name": "erm"}, "optim": {"lr": 0.2, "momentum": 0.9}}
+  same = schema.merge(old, {"method": {"alpha": 2.0}})
+  assert same["method"] == {"name": "noisymix", "alpha": 2.0}
+
+
+def test_default_is_a_fresh_copy():
+  schema.default()["optim"]["lr"] = 9.0
+  assert schema.default()["optim"]["lr"] == 0.1
+  assert jax.tree.leaves(schema.check({})) == jax.tree.leaves(schema.default())
