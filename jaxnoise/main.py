@@ -75,26 +75,32 @@ def _explain(error: Exception, argv: Sequence[str]) -> InputError:
   own = re.search(r"InputError: (.*)$", text)
   if own:
     return InputError(own[1])
-  if isinstance(error, (AttributeError, KeyError)):
-    fields = ", ".join(re.findall(r"--?(?:no)?(config\.[\w.]+)", " ".join(argv)))
-    return InputError(f"the config file has no field for one of {fields}: {text}")
+  wrong_type = re.search(r"flag --(config\.[\w.]+)=(.*?): (.*)$", text)
+  if wrong_type:
+    field, value, why = wrong_type.groups()
+    return InputError(
+      f"{field} is {value!r}, which is not of the type that the config file gives it: {why}"
+    )
   return InputError(f"the command line cannot be read: {text}")
 
 
-def _unknown_fields(argv: Sequence[str]) -> None:
-  """Names the closest field for each misspelt `--config.a.b` before absl stumbles on it."""
-  from jaxnoise.training import schema
+def _check_fields(argv: Sequence[str]) -> None:
+  """Names the closest field for each misspelt `--config.a.b` before absl stumbles on it.
 
-  for argument in argv:
-    match = re.match(r"--(?:no)?config\.([\w.]+)", argument)
-    section = schema.default()
-    for part in match[1].split(".") if match else ():
-      if not isinstance(section, dict) or not section:
+  The config file says what fields there are, so it is read once without the overrides.
+  """
+  fields = [m[1] for m in (re.match(r"--?(?:no)?config\.([\w.]+)", a) for a in argv) if m]
+  plain = [a for a in argv if not re.match(r"--?(?:no)?config\.", a)]
+  if not fields:
+    return
+  known = parse(plain)[0]["config"]
+  for field in fields:
+    section = known
+    for part in field.split("."):
+      if not isinstance(section, dict):
         break
       if part not in section:
-        if "name" in section and len(section) == 1:
-          break  # an open section: the config file says what is in it
-        raise InputError(f"--config.{match[1]} names no field: {closest(part, section)}")
+        raise InputError(f"config.{field} is no field of the config: {closest(part, section)}")
       section = section[part]
 
 
@@ -102,7 +108,7 @@ def main(argv: Sequence[str]) -> int:
   """Runs the command; returns its exit code."""
   logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
   try:
-    _unknown_fields(argv[1:])
+    _check_fields(argv)
     parsed, workdir = parse(argv)
     if "help" in parsed:
       print(parsed["help"])

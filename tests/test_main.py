@@ -69,6 +69,22 @@ def test_the_same_command_again_trains_nothing(smoke, environment):
   assert (workdir / "metrics.jsonl").read_text() == before
 
 
+def test_a_checkpoint_of_another_model_is_refused(smoke, tmp_path, capsys):
+  workdir, _ = smoke
+  arguments = [f"--config.init_from={workdir}", "--config.model.depth=16"]
+  assert main_lib.main(["main", *SMOKE, f"--workdir={tmp_path / 'run'}", *arguments]) == 2
+  error = capsys.readouterr().err
+  assert "the checkpoint is of another model" in error and "\n" not in error.strip()
+  assert not (tmp_path / "run").exists()
+
+
+def test_a_teacher_of_other_classes_is_refused(smoke, tmp_path, capsys):
+  workdir, _ = smoke
+  arguments = ["--config=configs/noisymix_digits.py:method=erm", f"--config.teacher={workdir}"]
+  assert main_lib.main(["main", *arguments, f"--workdir={tmp_path / 'run'}"]) == 2
+  assert "is a network of 4 classes for images of shape (8, 8, 3)" in capsys.readouterr().err
+
+
 def test_a_terminal_gets_a_bar_with_rate_and_time_left(tmp_path, environment):
   primary, secondary = pty.openpty()
   process = subprocess.Popen(

@@ -136,9 +136,10 @@ def load_source(
     source = source.take(jnp.arange(config["limit"]))
   if config["labels"]:
     if config["labels"] not in source.human_labels:
+      carried = source.human_labels
       raise InputError(
         f"config.data.labels is {config['labels']!r}, which the data set does not carry: "
-        + closest(config["labels"], source.human_labels or ("",))
+        + (closest(config["labels"], carried) if carried else "it has no human labels; leave it ''")
       )
     source = source.with_labels(source.human_labels[config["labels"]])
   holdout = None
@@ -296,7 +297,12 @@ def _lookup(field: str, package: ModuleType, name: str, first: str) -> Callable:
 
 def _call(field: str, factory: Callable, *args, **kwargs):
   _check_keywords(field, factory, kwargs, positional=len(args))
-  return factory(*args, **kwargs)
+  try:
+    return factory(*args, **kwargs)
+  except InputError as error:
+    if "config." in str(error):
+      raise
+    raise InputError(f"{field}: {error}") from None
 
 
 def _check_keywords(field: str, factory: Callable, kwargs: Mapping, positional: int) -> None:
