@@ -1,55 +1,16 @@
-"""What `network` promises to methods: views, taps, features, dropout, statistics, errors."""
+"""What `network` promises to methods: views, taps, features, dropout, statistics, sharding."""
 
 from __future__ import annotations
 
 import functools
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxnoise import models
-from jaxnoise.core import InputError
-
-close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5)
-STATISTICS = {"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.25)}
-FEATURES = ("stem", "stage1", "stage2", "stage3", "pooled")
-
-
-@functools.cache
-def tiny(variant="biasless", dropout=0.0, dtype=None):
-  """A WRN-10-1 with parameters and statistics away from their first values."""
-  module = models.wide_resnet(
-    4, depth=10, widen_factor=1, variant=variant, dropout=dropout, dtype=dtype, **STATISTICS
-  )
-  net = models.network(module)
-  shapes = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
-  rng = np.random.default_rng(0)
-
-  def draw(path, leaf):
-    value = rng.normal(size=leaf.shape) / np.sqrt(max(np.prod(leaf.shape[:-1]), 4))
-    shift = 1.0 if path[-1].key in ("scale", "var") else 0.0
-    return jnp.asarray(np.abs(shift + 0.3 * value) if shift else value, jnp.float32)
-
-  return net, *jax.tree_util.tree_map_with_path(draw, shapes)
-
-
-def images(*lead, seed=0):
-  drawn = np.random.default_rng(seed).uniform(size=(*lead, 8, 8, 3))
-  return jnp.asarray(drawn, jnp.float32)
-
-
-def compiled(variant="biasless", rate=0.0, **options):
-  """The jitted `apply` with all features; kept, so that the tests compile it once."""
-  return _compiled(variant, rate, tuple(sorted(options.items())))
-
-
-@functools.cache
-def _compiled(variant, rate, options):
-  net, _, _ = tiny(variant, rate)
-  return jax.jit(functools.partial(net.apply, features=FEATURES, **dict(options)))
+from tests.models.tiny import FEATURES, STATISTICS, close, compiled, images, tiny
 
 
 def test_init_gives_fresh_statistics_and_the_leaves_that_apply_takes():
@@ -296,8 +257,36 @@ def test_gradients_reach_the_image_and_every_parameter():
     assert np.abs(leaf).max() > 0, path
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("variant", ["noisymix", "puzzlemix", "dividemix"])
+def test_a_sharded_batch_of_views_stays_sharded():
+  """Eight devices: each does an eighth of the work, nothing is gathered, the numbers are those of
+  one device (batch statistics are the global batch's)."""
+  net, params, stats = tiny()
+  x = images(8, 2)
+
+  def step(params, x):
+    def value(params):
+      out = net.apply(params, stats, x, train=True)
+      return jnp.mean(out.logits**2), out.batch_stats
+
+    return jax.value_and_grad(value, has_aux=True)(params)
+
+  mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+  over, everywhere = (
+    jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes)) for axes in (["data"], [])
+  )
+  one = jax.jit(step).lower(params, x).compile()
+  many = jax.jit(step, in_shardings=(everywhere, over)).lower(params, x)
+  many = many.compile()
+  assert " all-gather" not in many.as_text()
+  assert many.cost_analysis()["flops"] < 1.1 / 8 * one.cost_analysis()["flops"]
+  got = many(*jax.device_put((params, x), (everywhere, over)))
+  for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(one(params, x))):
+    close(np.asarray(g), np.asarray(w))
+
+
+@pytest.mark.parametrize(
+  ("variant", "channels"), [("noisymix", 3), ("puzzlemix", 1), ("dividemix", 3)]
+)
 def test_preact_resnet18_stages(variant, channels):
   net = models.network(models.preact_resnet18(7, variant=variant))
   x = jnp.zeros((2, 16, 16, channels))
@@ -314,80 +303,3 @@ def test_preact_resnet18_stages(variant, channels):
     (2, 2, 512),
     (512,),
   ]
-
-
-class TwoNorms(nn.Module):
-  """A module of somebody else: two sets of normalisation layers, no dropout."""
-
-  num_stages = 1
-  norm_branches = ("main", "auxiliary")
-
-  @nn.compact
-  def __call__(self, image, *, train, dropout=None, tap=None, features=(), norm_branch="main"):
-    h = image if tap is None else tap(0, image)
-    norms = {
-      name: nn.BatchNorm(use_running_average=not train, name=f"norm_{name}")(h)
-      for name in self.norm_branches
-    }
-    h = norms[norm_branch]
-    h = h if tap is None else tap(1, h)
-    collected = {"stage1": h, "pooled": h.mean((1, 2))}
-    logits = nn.Dense(2)(collected["pooled"]).astype(jnp.bfloat16)
-    return logits, {name: collected[name] for name in features}
-
-
-def test_a_module_of_somebody_else():
-  net = models.network(TwoNorms())
-  params, stats = net.init(jax.random.key(0), images(2))
-  stats = {**stats, "norm_auxiliary": {"mean": jnp.ones(3), "var": jnp.ones(3)}}
-  x = images(2, 2)
-  main, other = (
-    net.apply(params, stats, x, norm_branch=name, features=("pooled",))
-    for name in ("main", "auxiliary")
-  )
-  assert main.logits.dtype == jnp.float32
-  close(main.features["pooled"] - other.features["pooled"], 1.0, atol=1e-4)
-
-
-def run_tiny(x, **options):
-  net, params, stats = tiny()
-  return lambda: net.apply(params, stats, x, **options)
-
-
-BAD = {
-  "mean: 3 values for images of 1 channels": run_tiny(jnp.zeros((2, 8, 8, 1))),
-  "multiples of 4": run_tiny(jnp.zeros((2, 10, 8, 3))),
-  "divide bytes by 255": run_tiny(jnp.zeros((2, 8, 8, 3), jnp.uint8)),
-  "[..., height, width, channels]": run_tiny(jnp.zeros((8, 8))),
-  "'stage4'": run_tiny(jnp.zeros((2, 8, 8, 3)), features=("stage4",)),
-  "did you mean 'pooled'": run_tiny(jnp.zeros((2, 8, 8, 3)), features=("poled",)),
-  "normalisation layers 'auxiliary'": run_tiny(jnp.zeros((2, 8, 8, 3)), norm_branch="auxiliary"),
-  "depth: 18": lambda: models.wide_resnet(10, depth=18, widen_factor=1),
-  "depth: 4": lambda: models.wide_resnet(10, depth=4, widen_factor=1),
-  "widen_factor: 0": lambda: models.wide_resnet(10, depth=10, widen_factor=0),
-  "did you mean 'conv_bias'": lambda: models.wide_resnet(
-    10, depth=10, widen_factor=1, variant="convbias"
-  ),
-  "dropout: 1.0": lambda: models.wide_resnet(10, depth=10, widen_factor=1, dropout=1.0),
-  "dropout: 2": run_tiny(jnp.zeros((2, 8, 8, 3)), dropout=2),
-  "std: (0.0,)": lambda: models.wide_resnet(10, depth=10, widen_factor=1, std=(0.0,)),
-  "did you mean 'dividemix'": lambda: models.preact_resnet18(10, variant="dividmix"),
-  "Dense has no whole number `num_stages`": lambda: models.network(nn.Dense(3)),
-}
-
-
-@pytest.mark.parametrize("words", BAD)
-def test_bad_input_is_named(words):
-  with pytest.raises(InputError) as error:
-    BAD[words]()
-  assert words in str(error.value)
-
-
-@pytest.mark.parametrize(("widen_factor", "channels"), [(2, 3), (1, 1)])
-def test_images_and_parameters_that_do_not_fit_are_named(widen_factor, channels):
-  made = models.network(models.wide_resnet(4, depth=10, widen_factor=widen_factor))
-  params, stats = jax.eval_shape(made.init, jax.random.key(0), jnp.zeros((1, 8, 8, channels)))
-  net = models.network(models.wide_resnet(4, depth=10, widen_factor=1))
-  with pytest.raises(InputError, match="does not fit the parameters") as error:
-    jax.eval_shape(net.apply, params, stats, images(1))
-  assert "shape (1, 8, 8, 3)" in str(error.value)
