@@ -39,11 +39,11 @@ def erm(
     >>> from jaxnoise import core, methods, models
     >>> network = models.network(models.wide_resnet(3, depth=10, widen_factor=1))
     >>> batch = {"image": jnp.ones((2, 8, 8, 3)) / 2, "label": jnp.array([0, 2])}
-    >>> params, stats = network.init(jax.random.key(0), batch["image"])
+    >>> params, stats = jax.jit(network.init)(jax.random.key(0), batch["image"])
     >>> state = core.TrainState.create(jax.random.key(1), params, stats)
     >>> spec = core.Spec(num_train=2, num_classes=3, image_shape=(8, 8, 3))
     >>> loss_fn = methods.erm(network, spec=spec).loss_fn(state)
-    >>> loss, aux = loss_fn(params, batch, jax.random.key(2))
+    >>> loss, aux = jax.jit(loss_fn)(params, batch, jax.random.key(2))
     >>> aux.per_example.shape
     (2,)
   """

@@ -80,11 +80,12 @@ def noisymix(
     >>> from jaxnoise import core, methods, models
     >>> network = models.network(models.wide_resnet(3, depth=10, widen_factor=1))
     >>> batch = {"image": jnp.ones((2, 8, 8, 3)) / 2, "label": jnp.array([0, 2])}
-    >>> params, stats = network.init(jax.random.key(0), batch["image"])
+    >>> params, stats = jax.jit(network.init)(jax.random.key(0), batch["image"])
     >>> state = core.TrainState.create(jax.random.key(1), params, stats)
     >>> spec = core.Spec(num_train=2, num_classes=3, image_shape=(8, 8, 3))
     >>> loss_fn = methods.noisymix(network, spec=spec).loss_fn(state)
-    >>> grads, aux = jax.grad(loss_fn, has_aux=True)(params, batch, jax.random.key(2))
+    >>> gradient = jax.jit(jax.grad(loss_fn, has_aux=True))
+    >>> grads, aux = gradient(params, batch, jax.random.key(2))
     >>> sorted(aux.metrics)
     ['jsd', 'label_loss', 'loss']
   """
