@@ -122,16 +122,20 @@ def main(argv: Sequence[str]) -> int:
 def _train(config: dict, workdir: Path, quiet: bool) -> int:
   import jax
 
+  from jaxnoise import reporting
   from jaxnoise.training import experiment, loop
 
   cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache" / "jaxnoise"))
   jax.config.update("jax_compilation_cache_dir", cache)
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
   try:
-    experiment.run(config, workdir, quiet=quiet)
+    results = experiment.run(config, workdir, quiet=quiet)
   except loop.NonFiniteError as error:
     print(f"jaxnoise: {error}", file=sys.stderr)
     return 1
+  for (_, directory), result in zip(experiment.plan(config, workdir), results, strict=False):
+    if result.finished:
+      print(f"report: {reporting.write_report(directory)}")
   print(f"run directory: {workdir}", flush=True)
   return 0
 

@@ -1,0 +1,252 @@
+"""A run directory as one value: what was asked for, the curves, the final tables."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxnoise.core.errors import InputError, closest
+from jaxnoise.training import writers
+
+
+@dataclasses.dataclass(frozen=True)
+class RunRecord:
+  """What a run directory says; nothing is computed until it is asked for.
+
+  Attributes:
+    path: the directory.
+    info: config.json: the config, the data's sizes, versions and commit.
+    rows: of metrics.jsonl, in the order of their steps.
+    clean: tables/clean.json, or None where the run has not ended.
+    corruptions: tables/corruptions.json, or None where there is none.
+  """
+
+  path: Path
+  info: Mapping[str, Any]
+  rows: tuple[Mapping[str, Any], ...] = ()
+  clean: Mapping[str, Any] | None = None
+  corruptions: Mapping[str, Any] | None = None
+
+  @property
+  def config(self) -> Mapping[str, Any]:
+    """The resolved config."""
+    return self.info["config"]
+
+  @property
+  def method(self) -> str:
+    """The method with its wrappers, as in "erm + with_ema"."""
+    name = self.info.get("method") or self.config.get("method", {}).get("name", "?")
+    return " + ".join([name, *self.info.get("wrappers", ())])
+
+  @property
+  def dataset(self) -> str:
+    """The data set's name."""
+    return self.config.get("data", {}).get("name", "?")
+
+  @property
+  def seeds(self) -> list[int]:
+    """The seeds that ran in it."""
+    first = self.config.get("seed", 0)
+    return list(range(first, first + self.config.get("seeds", 1)))
+
+  @property
+  def finished(self) -> bool:
+    """Whether the final tables are those of its last step."""
+    return self.clean is not None and self.clean.get("step") == self.info.get("num_steps")
+
+  @property
+  def predictors(self) -> list[str]:
+    """What was evaluated, the headline first."""
+    tables = self.clean["predictors"] if self.clean else ()
+    curves = [n.split("/")[1] for row in self.rows for n in row if n.startswith("test/")]
+    names = list(dict.fromkeys([*curves, *tables]))
+    # The trained network is the headline wherever a method has one of that name; tables on disk
+    # are in alphabetical order and cannot tell.
+    return sorted(names, key=lambda name: name != "student")
+
+
+class Curve(NamedTuple):
+  """One metric along a run.
+
+  Attributes:
+    epoch: [points], passes over the training set.
+    value: [points, seeds].
+  """
+
+  epoch: np.ndarray
+  value: np.ndarray
+
+
+class Cells(NamedTuple):
+  """A (corruption, severity) table of all seeds.
+
+  Attributes:
+    names: of the corruptions.
+    severities: ascending.
+    value: [seeds, corruptions, severities].
+  """
+
+  names: tuple[str, ...]
+  severities: tuple[int, ...]
+  value: np.ndarray
+
+
+def load_run(path: str | Path) -> RunRecord:
+  """Reads a run directory; a run that has not ended has no tables and fewer rows.
+
+  Raises:
+    InputError: where the path is no run directory, or a file in it cannot be read.
+
+  Example:
+    >>> import pathlib
+    >>> from jaxnoise import reporting
+    >>> from jaxnoise.training import writers
+    >>> config = {"method": {"name": "erm"}, "data": {"name": "digits"}, "seeds": 3}
+    >>> writers.write_json(pathlib.Path("my_run/config.json"), {"config": config})
+    >>> run = reporting.load_run("my_run")
+    >>> run.method, run.dataset, run.seeds, run.finished
+    ('erm', 'digits', [0, 1, 2], False)
+  """
+  path = Path(path)
+  if not path.is_dir():
+    what = "is a file" if path.exists() else "does not exist"
+    raise InputError(f"{path} {what}; give a run directory, the --workdir of jaxnoise.main")
+  if not (path / "config.json").exists():
+    stages = sorted(str(file.parent) for file in path.glob("*/config.json"))
+    hint = f"it holds runs: {', '.join(stages)}" if stages else "it has no config.json"
+    raise InputError(f"{path} is no run directory: {hint}; give one that jaxnoise.main has written")
+  info = writers.read_json(path / "config.json")
+  if not isinstance(info.get("config"), Mapping):
+    raise InputError(f"{path / 'config.json'} has no 'config' section; was the file edited?")
+  rows = [row for row in writers.read_rows(path / "metrics.jsonl") if "step" in row]
+  tables = {}
+  for name in ("clean", "corruptions"):
+    file = path / "tables" / f"{name}.json"
+    tables[name] = writers.read_json(file) if file.exists() else None
+    if tables[name] is not None and not isinstance(tables[name].get("predictors"), Mapping):
+      raise InputError(f"{file} has no 'predictors'; was the file edited?")
+  return RunRecord(path, info, tuple(rows), **tables)
+
+
+def curve(run: RunRecord, name: str) -> Curve:
+  """Reads one "split/predictor/metric" along the run.
+
+  Returns:
+    Epochs [points] and values [points, seeds]; [points, 1] for what all seeds share, such as the
+    learning rate.
+
+  Raises:
+    InputError: where no row has that name, with the closest ones, or where rows differ in seeds.
+
+  Example:
+    >>> import pathlib
+    >>> from jaxnoise import reporting
+    >>> rows = ({"step": 9, "epoch": 1.0, "train/student/loss": [0.5, 0.7]},)
+    >>> run = reporting.RunRecord(pathlib.Path("run"), {"config": {}}, rows)
+    >>> reporting.curve(run, "train/student/loss").value.tolist()
+    [[0.5, 0.7]]
+  """
+  rows = [row for row in run.rows if name in row]
+  if not rows:
+    known = {key for row in run.rows for key in row if "/" in key} or {"none"}
+    raise InputError(f"{run.path} has no curve {name!r}: {closest(name, known)}")
+  values = [np.atleast_1d(np.asarray(row[name], float)) for row in rows]
+  if len({value.shape for value in values}) > 1:
+    raise InputError(f"{run.path}/metrics.jsonl has {name} for different numbers of seeds")
+  return Curve(np.asarray([row["epoch"] for row in rows], float), np.stack(values))
+
+
+def has_curve(run: RunRecord, name: str) -> bool:
+  """Whether any row has that "split/predictor/metric"."""
+  return any(name in row for row in run.rows)
+
+
+def final(run: RunRecord, metric: str, predictor: str | None = None) -> np.ndarray | None:
+  """What the finished network scored on the clean test set, one value per seed.
+
+  Args:
+    run: its tables are read.
+    metric: accuracy, nll or ece; fractions, nats, fractions.
+    predictor: None means the headline.
+
+  Returns:
+    [seeds], or None where the run has no such number.
+
+  Example:
+    >>> import pathlib
+    >>> from jaxnoise import reporting
+    >>> clean = {"n": 360, "predictors": {"student": {"accuracy": [0.97, 0.98]}}}
+    >>> run = reporting.RunRecord(pathlib.Path("run"), {"config": {"seeds": 2}}, clean=clean)
+    >>> reporting.final(run, "accuracy").tolist()
+    [0.97, 0.98]
+  """
+  name = predictor or next(iter(run.predictors), "")
+  values = (run.clean or {"predictors": {}})["predictors"].get(name, {}).get(metric)
+  return None if values is None else np.asarray(values, float)
+
+
+def corrupted(run: RunRecord, field: str, predictor: str | None = None) -> np.ndarray | None:
+  """The mean over all corruptions and severities, one value per seed.
+
+  Args:
+    run: its tables are read.
+    field: mean_accuracy, mean_conditional or mean_ece, as fractions.
+    predictor: None means the headline.
+
+  Returns:
+    [seeds], or None where the run evaluated no corruption.
+
+  Example:
+    >>> import pathlib
+    >>> from jaxnoise import reporting
+    >>> tables = {"predictors": {"student": [{"mean_accuracy": 0.7}, {"mean_accuracy": 0.8}]}}
+    >>> run = reporting.RunRecord(pathlib.Path("run"), {"config": {}}, corruptions=tables)
+    >>> reporting.corrupted(run, "mean_accuracy", "student").tolist()
+    [0.7, 0.8]
+  """
+  tables = _tables(run, predictor)
+  return np.asarray([table[field] for table in tables], float) if tables else None
+
+
+def corruption_cells(
+  run: RunRecord, field: str = "accuracy", predictor: str | None = None
+) -> Cells | None:
+  """The whole table of one field, or None where the run evaluated no corruption.
+
+  Args:
+    run: its tables are read.
+    field: accuracy, conditional, nll or ece.
+    predictor: None means the headline.
+
+  Example:
+    >>> import pathlib
+    >>> from jaxnoise import reporting
+    >>> table = {"names": ["fog"], "severities": [1, 5], "accuracy": [[0.9, 0.6]]}
+    >>> tables = {"predictors": {"student": [table]}}
+    >>> run = reporting.RunRecord(pathlib.Path("run"), {"config": {}}, corruptions=tables)
+    >>> reporting.corruption_cells(run, "accuracy", "student").value.shape
+    (1, 1, 2)
+  """
+  tables = _tables(run, predictor)
+  if not tables:
+    return None
+  value = np.asarray([table[field] for table in tables], float)
+  return Cells(tuple(tables[0]["names"]), tuple(tables[0]["severities"]), value)
+
+
+def _tables(run: RunRecord, predictor: str | None) -> Sequence[Mapping[str, Any]]:
+  name = predictor or next(iter(run.predictors), "")
+  return run.corruptions["predictors"].get(name, ()) if run.corruptions else ()
+
+
+def labels(runs: Sequence[RunRecord]) -> list[str]:
+  """What to call each run in a table or figure: its method; its directory too where two agree."""
+  names = [run.method for run in runs]
+  return [
+    name if names.count(name) == 1 else f"{name} ({run.path.name})"
+    for name, run in zip(names, runs, strict=True)
+  ]

@@ -1,0 +1,102 @@
+"""Figures: written, of the promised size, with nothing cut off, and told apart."""
+
+import itertools
+import sys
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from jaxnoise import reporting
+from jaxnoise.core import InputError
+from jaxnoise.reporting import figures
+from tests.reporting import fabricate
+
+
+def runs(folder, *methods, **changes):
+  made = [fabricate.run_directory(folder / m, m, epochs=10, **changes) for m in methods]
+  return [reporting.load_run(path) for path in made]
+
+
+@pytest.mark.parametrize(
+  ("methods", "changes"),
+  [
+    (("erm", "noisymix"), {}),
+    (("erm", "noisymix"), {"seeds": 1}),
+    (("erm", "noisymix", "mixup"), {}),
+    (("erm",), {"names": ()}),
+    (("erm", "noisymix"), {"finished": False}),
+  ],
+  ids=["two", "one_seed", "three", "no_corruptions", "unfinished"],
+)
+def test_the_comparison_is_a_1600_by_900_picture(tmp_path, methods, changes):
+  path = tmp_path / "new" / "figure.png"
+  assert reporting.comparison_figure(runs(tmp_path, *methods, **changes), path) == path
+  with Image.open(path) as image:
+    assert image.size == (1600, 900)
+    pixels = np.asarray(image.convert("RGB"))
+  assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 100
+  border = np.concatenate([pixels[[0, -1]].reshape(-1, 3), pixels[:, [0, -1]].reshape(-1, 3)])
+  assert (border == 255).all(), "something reaches the edge and may be cut off"
+
+
+def test_no_global_state_of_pyplot(tmp_path):
+  reporting.comparison_figure(runs(tmp_path, "erm"), tmp_path / "figure.png")
+  pyplot = sys.modules.get("matplotlib.pyplot")
+  assert pyplot is None or not pyplot.get_fignums()
+
+
+def test_the_band_is_the_range_over_seeds():
+  ax = Figure().subplots()
+  value = np.array([[1.0, 2.0, 6.0], [3.0, 3.0, 3.0]])
+  figures.curves(ax, reporting.Curve(np.array([1.0, 2.0]), value), label="x")
+  assert ax.get_lines()[0].get_ydata().tolist() == [3.0, 3.0]
+  band = ax.collections[0].get_paths()[0].get_extents()
+  assert (band.y0, band.y1) == (1.0, 6.0)
+
+
+def test_with_means_are_means():
+  value = np.arange(12.0).reshape(1, 3, 4) * np.ones((2, 1, 1))
+  cells = reporting.Cells(("a_b", "c", "d"), (1, 2, 3, 4), value)
+  table, rows, columns = figures.with_means(cells)
+  assert rows == ["a b", "c", "d", "mean"] and columns == ["1", "2", "3", "4", "mean"]
+  np.testing.assert_allclose(table[:3, -1], value[0].mean(axis=1))
+  assert table[-1, -1] == pytest.approx(value.mean())
+
+
+def _luminance(color):
+  rgb = np.array([int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+  linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+  return linear @ np.array([0.2126, 0.7152, 0.0722])
+
+
+@pytest.mark.parametrize("map_name", ["cividis", "PuOr"])
+def test_numbers_in_cells_are_readable_on_every_colour(map_name):
+  values = np.concatenate([np.linspace(0, 1, 200), [np.nan]])[None]
+  for back, ink in itertools.chain(*figures.cell_colours(values, 0.0, 1.0, map_name)):
+    low, high = sorted([_luminance(back), _luminance(ink)])
+    assert (high + 0.05) / (low + 0.05) >= 4.5, (back, ink)
+
+
+def test_inline_svg_is_self_contained_and_the_same_every_time(tmp_path):
+  (run,) = runs(tmp_path, "erm")
+  names = ["test/student/accuracy", "holdout/student/accuracy"]
+  svgs = [figures.run_curve_svg(run, names, "Accuracy", 100.0) for _ in range(2)]
+  assert svgs[0] == svgs[1]
+  assert svgs[0].startswith("<svg viewBox=") and "http" not in svgs[0]
+  assert "last: " in svgs[0] and "best on holdout: " in svgs[0]
+  assert figures.run_curve_svg(run, ["train/nobody/loss"], "", 1.0) == ""
+
+
+def test_a_comparison_of_nothing_or_of_two_data_sets_is_refused(tmp_path):
+  with pytest.raises(InputError, match="0 runs"):
+    reporting.comparison_figure([], tmp_path / "figure.png")
+  a = runs(tmp_path / "a", "erm")
+  b = runs(tmp_path / "b", "erm", dataset="cifar10")
+  with pytest.raises(InputError, match="one data set"):
+    reporting.comparison_figure(a + b, tmp_path / "figure.png")
+  c = runs(tmp_path / "c", "noisymix", names=fabricate.NAMES[:3])
+  with pytest.raises(InputError, match="other corruptions"):
+    reporting.comparison_figure(a + c, tmp_path / "figure.png")
+  assert not (tmp_path / "figure.png").exists()

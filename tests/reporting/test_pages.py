@@ -1,0 +1,141 @@
+"""report.html: well formed, self-contained, and with the run's numbers in it."""
+
+import html.parser
+import json
+import re
+
+import pytest
+
+from jaxnoise import reporting
+from tests.reporting import fabricate
+
+VOID = {"meta", "br", "hr", "img", "link", "input"}
+
+
+class Reader(html.parser.HTMLParser):
+  """Collects text, ids and references; fails where tags do not nest."""
+
+  def __init__(self, text):
+    super().__init__()
+    self.stack, self.words, self.ids, self.references = [], [], [], []
+    self.feed(text)
+    self.close()
+    assert not self.stack, f"never closed: {self.stack}"
+
+  def handle_starttag(self, tag, attrs):
+    if tag not in VOID:
+      self.stack.append(tag)
+    self._attributes(attrs)
+
+  def handle_startendtag(self, tag, attrs):
+    self._attributes(attrs)
+
+  def handle_endtag(self, tag):
+    assert self.stack and self.stack[-1] == tag, f"</{tag}> closes {self.stack[-1:]}"
+    self.stack.pop()
+
+  def handle_data(self, data):
+    self.words.append(data)
+
+  def _attributes(self, attrs):
+    for name, value in attrs:
+      if name == "id":
+        self.ids.append(value)
+      if name in ("src", "href", "xlink:href", "data", "srcset"):
+        self.references.append(value)
+      self.references += re.findall(r"url\(([^)]*)\)", value or "")
+
+  @property
+  def text(self):
+    return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture
+def page(tmp_path):
+  path = fabricate.run_directory(
+    tmp_path / "run", "noisymix", clean=(0.97, 0.96, 0.98), corrupted=(0.80, 0.81, 0.83)
+  )
+  written = reporting.write_report(path)
+  assert written == path / "report.html"
+  return written.read_text(encoding="utf-8")
+
+
+def test_the_numbers_are_there(page):
+  text = Reader(page).text
+  for number in ("97.00 ± 0.58 %", "81.33 ± 0.88 %", "96.00 to 98.00 over 3 seeds", "360 test"):
+    assert number in text, number
+  for name in fabricate.NAMES:
+    assert name.replace("_", " ") in text
+  # The table's corners: mean over seeds of the first and the last cell, and the grand mean.
+  cells = re.findall(r'<td style="background:[^"]*">([\d.]+)</td>', page)
+  assert len(cells) == (len(fabricate.NAMES) + 1) * 6
+  assert (cells[0], cells[-1]) == ("77.3", "81.3")
+
+
+def test_config_versions_and_commit(page):
+  text = Reader(page).text
+  assert "data.holdout 144 0" in text and "total 60 epochs 30 epochs" in text
+  assert '"weight_decay": 0.0005' in text
+  for word in ("commit", "jax", "flax", "optax", "python"):
+    assert word in text
+
+
+def test_nothing_is_loaded_from_elsewhere(page):
+  assert not re.search(r"https?:|//[a-z]|@import|<script|<link|<img", page)
+  read = Reader(page)
+  assert read.references, "clip paths and markers refer to their definitions"
+  assert all(r.startswith("#") and r[1:] in read.ids for r in read.references)
+
+
+def test_ids_are_unique_over_all_figures(page):
+  assert page.count("<svg") == 3
+  ids = Reader(page).ids
+  assert len(ids) == len(set(ids))
+
+
+def test_light_and_dark(page):
+  assert "prefers-color-scheme: dark" in page and 'content="light dark"' in page
+  assert "width=device-width" in page
+  drawings = "".join(re.findall(r"<svg.*?</svg>", page, re.DOTALL))
+  assert "currentColor" in drawings and "#1b1f24" not in drawings
+
+
+def test_a_run_that_has_not_ended(tmp_path):
+  path = fabricate.run_directory(tmp_path / "run", finished=False)
+  read = Reader(reporting.write_report(path).read_text(encoding="utf-8"))
+  assert "This run has not ended: step 600 of 1,200" in read.text
+  assert "Training loss" in read.text and "±" not in read.text
+
+
+def test_one_seed_claims_no_spread(tmp_path):
+  path = fabricate.run_directory(tmp_path / "run", seeds=1, epochs=5)
+  text = Reader(reporting.write_report(path).read_text(encoding="utf-8")).text
+  assert "1 seed: no spread" in text and "nan" not in text and "97.00 %" in text
+
+
+def test_several_predictors(tmp_path):
+  path = fabricate.run_directory(tmp_path / "run", predictors=("ema", "student"), epochs=5)
+  page = reporting.write_report(path).read_text(encoding="utf-8")
+  assert page.count('<table class="heat">') == 2 and "The same for ema" in Reader(page).text
+
+
+def test_names_are_escaped(tmp_path):
+  path = fabricate.run_directory(tmp_path / "run", epochs=5)
+  info = json.loads((path / "config.json").read_text())
+  info["config"]["name"] = "<b>&amp; mine"
+  (path / "config.json").write_text(json.dumps(info))
+  page = reporting.write_report(path).read_text(encoding="utf-8")
+  assert "<b>&amp; mine" not in page and "&lt;b&gt;&amp;amp; mine" in page
+  Reader(page)
+
+
+def test_writing_twice_gives_the_same_page(tmp_path):
+  path = fabricate.run_directory(tmp_path / "run", epochs=5)
+  pages = [reporting.write_report(path).read_text(encoding="utf-8") for _ in range(2)]
+  assert pages[0] == pages[1]
+  assert sorted(p.name for p in path.iterdir()) == [
+    "config.json",
+    "metrics.jsonl",
+    "report.html",
+    "tables",
+  ]
