@@ -7,12 +7,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from jaxnoise import data as data_lib
 from jaxnoise import metrics
 from jaxnoise.core import reduce
 from jaxnoise.core.state import TrainState
 from jaxnoise.core.types import Array, Method
+from jaxnoise.training import sharding
 
 Measured = Mapping[str, Mapping[str, Any]]
 """predictor -> {"accuracy": (sum, count), "nll": (sum, count), "calibration": bins,
@@ -21,13 +23,13 @@ Measure = Callable[[TrainState, Array, Array, Array], Measured]
 NUM_BINS = 15
 
 
-def make_measure(method: Method) -> Measure:
+def make_measure(method: Method, mesh: Mesh) -> Measure:
   """Returns the jitted (state, image [B, H, W, C] in [0, 1], label [B], mask [B]) -> Measured.
 
-  One compilation serves every set of the same batch size, clean or corrupted.
+  One compilation serves every set of the same batch size, clean or corrupted. The batch stays split
+  over the mesh; what is returned is on every device.
   """
 
-  @jax.jit
   def measure(state: TrainState, image: Array, label: Array, mask: Array) -> Measured:
     out = {}
     for name, predict in method.predictors(state).items():
@@ -43,43 +45,57 @@ def make_measure(method: Method) -> Measure:
       }
     return out
 
-  return measure
+  compiled = jax.jit(measure, out_shardings=sharding.replicated(mesh))
+
+  def in_order(state: TrainState, *batch: Array) -> Measured:
+    # Dictionaries leave jit with sorted keys, but the first predictor is the headline.
+    out = compiled(state, *batch)
+    return {name: out[name] for name in method.predictors(state)}
+
+  return in_order
 
 
-def batches(
-  pool: Mapping[str, Array], batch_size: int
-) -> Iterator[tuple[Array, Array, Array, Array]]:
-  """Yields (image, label, mask, index), all of one size, the last one padded and masked.
+class TestSet:
+  """A set on the devices of a mesh, served in batches of one size, the last padded and masked.
 
   Args:
-    pool: a set on the device, from `data.pool_data`.
-    batch_size: images at a time; at most the size of the set is used.
+    pool: the host arrays.
+    batch_size: images at a time; no more than the set has, rounded up to share evenly.
+    mesh: the devices.
   """
-  count = pool["images"].shape[0]
-  for index, mask in zip(*data_lib.padded_batches(count, min(batch_size, count)), strict=True):
-    batch = _gather(pool, jnp.asarray(index), jnp.asarray(mask))
-    yield batch["image"], batch["label"], batch["mask"], batch["index"]
 
+  __test__ = False  # not a test, whatever its name tells pytest
 
-_gather = jax.jit(data_lib.gather)
+  def __init__(self, pool: data_lib.Pool, batch_size: int, mesh: Mesh):
+    self.arrays = data_lib.pool_data(pool, sharding.replicated(mesh))
+    self.count = self.arrays["images"].shape[0]
+    devices = mesh.shape["data"]
+    size = -(-min(batch_size, self.count) // devices) * devices
+    self._order = data_lib.padded_batches(self.count, size)
+    self._gather = jax.jit(data_lib.gather, out_shardings=sharding.batch(mesh))
+
+  def __iter__(self) -> Iterator[tuple[Array, Array, Array, Array]]:
+    """Yields (image, label, mask, index), split over the devices."""
+    for index, mask in zip(*self._order, strict=True):
+      batch = self._gather(self.arrays, jnp.asarray(index), jnp.asarray(mask))
+      yield batch["image"], batch["label"], batch["mask"], batch["index"]
 
 
 def measure_set(
-  measure: Measure, state: TrainState, pool: Mapping[str, Array], batch_size: int
+  measure: Measure, state: TrainState, test_set: TestSet
 ) -> dict[str, dict[str, Any]]:
   """Measures every predictor on a whole set; sums stay on the device until they are read.
 
   Args:
     measure: from `make_measure`.
     state: of one seed.
-    pool: a set on the device, from `data.pool_data`.
-    batch_size: images at a time.
+    test_set: the set.
 
   Returns:
     predictor -> {"accuracy", "nll": (sum, count), "calibration": bins, "correct": [N]}.
   """
-  parts = [measure(state, *batch[:3]) for batch in batches(pool, batch_size)]
-  count = pool["images"].shape[0]
+  parts = [measure(state, *batch[:3]) for batch in test_set]
+  count = test_set.count
   return {name: merge([part[name] for part in parts], count) for name in parts[0]}
 
 

@@ -21,12 +21,11 @@ Cells = dict[str, metrics.CorruptionTable]
 def corruption_table(
   measure: _classification.Measure,
   state: TrainState,
-  pool: Mapping[str, Array],
+  test_set: _classification.TestSet,
   *,
   names: Sequence[str],
   severities: Sequence[int],
   rng: PRNGKey,
-  batch_size: int,
   tell: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Cells]:
   """Measures every predictor on every corruption and severity, made on the device.
@@ -37,32 +36,37 @@ def corruption_table(
   Args:
     measure: from `make_measure`.
     state: of one seed.
-    pool: a test set on the device, from `data.pool_data`.
+    test_set: the clean images.
     names: of corruptions.
     severities: out of 1..5.
     rng: key of the corruptions.
-    batch_size: images at a time.
     tell: called with a line of progress.
 
   Returns:
     predictor -> the tables of accuracy, of accuracy among the images that are classified correctly
     when clean ("conditional"), of NLL, and of ECE (its count is that of the cell).
   """
-  clean = _classification.measure_set(measure, state, pool, batch_size)
-  count = pool["images"].shape[0]
+  clean = _classification.measure_set(measure, state, test_set)
   cells: dict[str, Cells] = {p: {} for p in clean}
   for name in names:
     tell(f"corruption {name}")
     for severity in severities:
       parts = []
-      for image, label, mask, index in _classification.batches(pool, batch_size):
+      for image, label, mask, index in test_set:
         corrupted = corruptions.corrupt(rng, image, name, severity, index=index)
         parts.append(measure(state, corrupted, label, mask))
       for predictor, tables in cells.items():
-        values = _classification.merge([part[predictor] for part in parts], count)
+        values = _classification.merge([part[predictor] for part in parts], test_set.count)
         for field, pair in _cell(values, clean[predictor]["correct"]).items():
           tables.setdefault(field, {})[name, severity] = pair
-  return jax.device_get(cells)
+  # Cell by cell: a tree map would sort the names, and tables keep the benchmark's order.
+  return {
+    predictor: {
+      field: {cell: jax.device_get(pair) for cell, pair in table.items()}
+      for field, table in tables.items()
+    }
+    for predictor, tables in cells.items()
+  }
 
 
 def _cell(values: Mapping[str, Any], clean_correct: Array) -> dict[str, tuple[Array, Array]]:
@@ -85,7 +89,8 @@ def table_rows(cells: Cells) -> dict[str, Any]:
   """
   out: dict[str, Any] = {}
   for field, table in cells.items():
-    names, severities, values = metrics.cell_accuracies(table)
+    in_order = list(dict.fromkeys(name for name, _ in table))
+    names, severities, values = metrics.cell_accuracies(table, in_order)
     out.update(names=list(names), severities=list(severities))
     out[field] = np.asarray(values, float).tolist()
   out["n"] = int(next(iter(cells["accuracy"].values()))[1])

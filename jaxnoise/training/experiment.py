@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnoise import data, evaluation, metrics
+from jaxnoise import evaluation, metrics
 from jaxnoise.core import rng
 from jaxnoise.core.errors import InputError, closest
-from jaxnoise.training import build, loop, schema, seeds, sharding, writers
+from jaxnoise.training import build, loop, schema, seeds, writers
 
 Tell = Callable[[str], None]
 
@@ -112,17 +112,15 @@ def finish(run: build.Run, result: loop.Result, directory: Path, tell: Tell) -> 
     The content of both.
   """
   config = run.config
-  everywhere = sharding.replicated(run.mesh)
-  pool = data.pool_data(run.source.test, everywhere)
-  measure = evaluation.make_measure(run.method)
-  size, count = config["evaluate"]["batch_size"], pool["images"].shape[0]
+  test_set = evaluation.TestSet(run.source.test, config["evaluate"]["batch_size"], run.mesh)
+  measure = evaluation.make_measure(run.method, run.mesh)
   names = build.corruption_names(config["evaluate"]["corruptions"])
   clean: dict[str, dict[str, list[float]]] = {}
   bins: dict[str, list] = {}
   corrupted: dict[str, list] = {}
   for s in range(config["seeds"]):
     state = result.state if config["seeds"] == 1 else seeds.take(result.state, s)
-    measured = evaluation.measure_set(measure, state, pool, size)
+    measured = evaluation.measure_set(measure, state, test_set)
     for name, value in evaluation.summarise("test", measured).items():
       _, predictor, metric = name.split("/")
       clean.setdefault(predictor, {}).setdefault(metric, []).append(value)
@@ -134,11 +132,10 @@ def finish(run: build.Run, result: loop.Result, directory: Path, tell: Tell) -> 
       table = evaluation.corruption_table(
         measure,
         state,
-        pool,
+        test_set,
         names=names,
         severities=config["evaluate"]["severities"],
         rng=rng.fold(jax.random.key(0), "corruptions"),
-        batch_size=size,
         tell=lambda text, s=s: tell(f"seed {config['seed'] + s}: {text}"),
       )
       for predictor, cells in table.items():
@@ -151,7 +148,7 @@ def finish(run: build.Run, result: loop.Result, directory: Path, tell: Tell) -> 
         corrupted.setdefault(predictor, []).append(rows)
   first = config["seed"]
   common = {"seeds": list(range(first, first + config["seeds"])), "step": result.step}
-  content = {**common, "n": count, "predictors": clean, "calibration": bins}
+  content = {**common, "n": test_set.count, "predictors": clean, "calibration": bins}
   writers.write_json(directory / "tables" / "clean.json", content)
   if names:
     writers.write_json(

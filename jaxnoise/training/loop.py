@@ -209,12 +209,15 @@ class _Loop:
     self.log_every = run.steps("log.every", config["log"]["every"])
     self.eval_every = run.steps("evaluate.every", config["evaluate"]["every"])
     self.save_every = run.steps("checkpoint.every", config["checkpoint"]["every"])
-    self.measure = evaluation.make_measure(run.method)
-    everywhere = sharding.replicated(run.mesh)
-    self.data = data_lib.device_data(run.source, everywhere)
-    self.splits = {"test": data_lib.pool_data(run.source.test, everywhere)}
-    if run.holdout is not None:
-      self.splits["holdout"] = data_lib.pool_data(run.holdout, everywhere)
+    self.measure = evaluation.make_measure(run.method, run.mesh)
+    self.data = data_lib.device_data(run.source, sharding.replicated(run.mesh))
+    pools = {"test": run.source.test, "holdout": run.holdout}
+    size = config["evaluate"]["batch_size"]
+    self.splits = {
+      name: evaluation.TestSet(pool, size, run.mesh)
+      for name, pool in pools.items()
+      if pool is not None
+    }
     self.pending: tuple[int, Any] | None = None
     self.latest: dict[str, Any] = {}
 
@@ -297,16 +300,14 @@ class _Loop:
     self.writer.write(step, step / self.run.spec.steps_per_epoch, values)
 
   def _evaluate(self, state, step: int) -> float | None:
-    size = self.run.config["evaluate"]["batch_size"]
     self._flush()
     rows = []
     for s in range(self.programs.seeds):
       one = self.programs.of_seed(state, s)
       row = {}
-      for split, pool in self.splits.items():
-        row.update(
-          evaluation.summarise(split, evaluation.measure_set(self.measure, one, pool, size))
-        )
+      for split, test_set in self.splits.items():
+        measured = evaluation.measure_set(self.measure, one, test_set)
+        row.update(evaluation.summarise(split, measured))
       rows.append(row)
     self.latest = {k: _number(np.asarray([row[k] for row in rows])) for k in rows[0]}
     self._row(step, self.latest)
