@@ -246,7 +246,7 @@ def _tables(run: RunRecord, predictor: str | None) -> Sequence[Mapping[str, Any]
 def labels(runs: Sequence[RunRecord]) -> list[str]:
   """What to call each run in a table or figure: its method; its directory too where two agree."""
   names = [run.method for run in runs]
-  return [
-    name if names.count(name) == 1 else f"{name} ({run.path.name})"
-    for name, run in zip(names, runs, strict=True)
-  ]
+  for describe in (lambda run: run.path.name, lambda run: str(run.path)):
+    again = [f"{run.method} ({describe(run)})" for run in runs]
+    names = [b if names.count(a) > 1 else a for a, b in zip(names, again, strict=True)]
+  return names

@@ -10,7 +10,7 @@ import contextlib
 import io
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -147,7 +147,7 @@ def corruption_heatmap(
   ax.tick_params(length=0)
   ax.spines[:].set_visible(False)
   ax.set_xlabel("severity")
-  ax.set_title(title, fontsize=12)
+  ax.set_title(title, fontsize=_fitting(title, 12, 28))
   return image
 
 
@@ -210,24 +210,34 @@ def comparison_figure(runs: Sequence[_runs.RunRecord], path: str | Path) -> Path
     True
   """
   path = Path(path)
-  _check_comparable(runs)
-  tables = {
-    label: cells
-    for label, run in zip(_runs.labels(runs), runs, strict=True)
-    if (cells := _runs.corruption_cells(run)) is not None
-  }
   with _style():
-    figure = Figure(figsize=(16, 9), dpi=100, layout="constrained", facecolor="white")
-    figure.suptitle(_title(runs), fontsize=14, weight="bold")
-    if tables:
-      left, right = figure.subfigures(1, 2, width_ratios=(1, 2.1), wspace=0.03)
-      _tables(right, tables)
-    else:
-      left = figure
-    _curves(left, runs)
+    figure = _comparison(runs)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
   return path
+
+
+def _comparison(runs: Sequence[_runs.RunRecord]) -> Figure:
+  _check_comparable(runs)
+  tables = [
+    (label, cells)
+    for label, run in zip(_runs.labels(runs), runs, strict=True)
+    if (cells := _runs.corruption_cells(run)) is not None
+  ]
+  figure = Figure(figsize=(16, 9), dpi=100, layout="constrained", facecolor="white")
+  title = _title(runs)
+  figure.suptitle(title, fontsize=_fitting(title, 14, 120), weight="bold")
+  left = figure
+  if tables:
+    left, right = figure.subfigures(1, 2, width_ratios=(1, 2.1), wspace=0.03)
+    _tables(right, tables)
+  _curves(left, runs)
+  return figure
+
+
+def _fitting(text: str, size: float, characters: int) -> float:
+  """The size at which the longest line takes no more room than `characters` at the given size."""
+  return size * min(1.0, characters / max(len(line) for line in text.split("\n")))
 
 
 def _check_comparable(runs: Sequence[_runs.RunRecord]) -> None:
@@ -263,8 +273,10 @@ def _curves(figure: Figure | SubFigure, runs: Sequence[_runs.RunRecord]) -> None
       curves(bottom, _runs.curve(run, name), label=label, series=i, scale=100)
   _log_if_wide(top)
   for ax in (top, bottom):
-    if ax.get_legend_handles_labels()[0]:
-      ax.legend(title=what, alignment="left")
+    names = ax.get_legend_handles_labels()[1]
+    if names:
+      size = _fitting("\n".join(names), 11, 40)
+      ax.legend(title=what, alignment="left", fontsize=size)
 
 
 def _log_if_wide(ax: Axes) -> None:
@@ -274,31 +286,31 @@ def _log_if_wide(ax: Axes) -> None:
     ax.set_yscale("log")
 
 
-def _tables(figure: SubFigure, tables: Mapping[str, _runs.Cells]) -> None:
-  first = next(iter(tables.values()))
-  for label, cells in tables.items():
+def _tables(figure: SubFigure, tables: Sequence[tuple[str, _runs.Cells]]) -> None:
+  first = tables[0][1]
+  for label, cells in tables:
     if cells[:2] != first[:2]:
       raise InputError(f"{label} was tested on other corruptions or severities; use the same ones")
-  means = {label: cells.value.mean(axis=0) * 100 for label, cells in tables.items()}
-  low = min(float(np.nanmin(m)) for m in means.values())
-  high = max(float(np.nanmax(m)) for m in means.values())
+  means = [100 * cells.value.mean(axis=0) for _, cells in tables]
+  low, high = float(np.nanmin(means)), float(np.nanmax(means))
+  low = min(low, high - 1)
   widths = [1.0] * len(tables) + [1.12] * (len(tables) == 2)
   axes = figure.subplots(1, len(widths), squeeze=False, width_ratios=widths)[0]
-  for i, (label, cells) in enumerate(tables.items()):
-    title = f"{label}: accuracy in %"
+  for i, (label, cells) in enumerate(tables):
+    title = f"{label}\naccuracy in %"
     shown = {"title": title, "low": low, "high": high, "names": i == 0}
     image = corruption_heatmap(axes[i], cells, **shown)
   bar = {"orientation": "horizontal", "fraction": 0.04, "pad": 0.02, "aspect": 40}
   shared = list(axes[: len(tables)])
   figure.colorbar(image, ax=shared, label="accuracy in %, mean over seeds", **bar)
   if len(tables) == 2:
-    (a, x), (b, y) = tables.items()
-    change = y.value.mean(axis=0, keepdims=True) - x.value.mean(axis=0, keepdims=True)
-    span = max(float(np.nanmax(np.abs(100 * change))), 1.0)
-    cells = first._replace(value=change)
-    shown = {"title": f"{b} minus {a}: points", "low": -span, "high": span, "names": False}
+    (a, _), (b, _) = tables
+    change = means[1] - means[0]
+    span = max(float(np.nanmax(np.abs(change))), 1.0)
+    cells = first._replace(value=change[None] / 100)
+    shown = {"title": f"{b}\nminus {a}", "low": -span, "high": span, "names": False}
     image = corruption_heatmap(axes[2], cells, signed=True, **shown)
-    figure.colorbar(image, ax=axes[2], label="points", **{**bar, "aspect": 20})
+    figure.colorbar(image, ax=axes[2], label="points of accuracy", **{**bar, "aspect": 20})
 
 
 def run_curve_svg(run: _runs.RunRecord, names: Sequence[str], title: str, scale: float) -> str:

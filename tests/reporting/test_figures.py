@@ -5,7 +5,10 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from jaxnoise import reporting
@@ -39,6 +42,35 @@ def test_the_comparison_is_a_1600_by_900_picture(tmp_path, methods, changes):
   assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 100
   border = np.concatenate([pixels[[0, -1]].reshape(-1, 3), pixels[:, [0, -1]].reshape(-1, 3)])
   assert (border == 255).all(), "something reaches the edge and may be cut off"
+
+
+@pytest.mark.parametrize("equal", [False, True])
+def test_no_text_covers_another(tmp_path, equal):
+  """Long names, and tables of one value, on which a colour scale has no length."""
+  made = runs(tmp_path, "erm_with_a_name_that_is_long", "multiplicative_reweighting_over_noisymix")
+  if equal:
+    made = [made[0]] * 2
+  figure = figures._comparison(made)
+  FigureCanvasAgg(figure).draw()
+  renderer = figure.canvas.get_renderer()
+  # Tick labels are matplotlib's own business: those beyond the axis exist and are not drawn.
+  ticks = {
+    label
+    for ax in figure.findobj(Axes)
+    for axis in (ax.xaxis, ax.yaxis)
+    for label in axis.get_ticklabels(which="both")
+  }
+  texts = [
+    t
+    for t in figure.findobj(Text)
+    if t.get_text().strip() and t not in ticks and t.get_window_extent(renderer).width > 1
+  ]
+  boxes = [(t.get_text(), t.get_window_extent(renderer)) for t in texts]
+  assert len(boxes) > 3 * 12 * 6, "every cell has its number"
+  for (a, one), (b, two) in itertools.combinations(boxes, 2):
+    assert not one.overlaps(two.shrunk(0.98, 0.9)), (a, b)
+  for text, box in boxes:
+    assert box.x0 >= 0 and box.x1 <= 1600 and box.y0 >= 0 and box.y1 <= 900, text
 
 
 def test_no_global_state_of_pyplot(tmp_path):

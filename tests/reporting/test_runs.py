@@ -58,6 +58,8 @@ def test_labels_name_directories_only_where_methods_agree(tmp_path):
   paths = [make(tmp_path / "a"), make(tmp_path / "b"), make(tmp_path / "c", "noisymix")]
   runs = [reporting.load_run(path) for path in paths]
   assert _runs.labels(runs) == ["erm (a)", "erm (b)", "noisymix"]
+  again = reporting.load_run(make(tmp_path / "deeper" / "a"))
+  assert len(set(_runs.labels([*runs, again]))) == 4
 
 
 def _missing(folder):
