@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -26,7 +26,6 @@ def corruption_table(
   names: Sequence[str],
   severities: Sequence[int],
   rng: PRNGKey,
-  tell: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Cells]:
   """Measures every predictor on every corruption and severity, made on the device.
 
@@ -40,7 +39,6 @@ def corruption_table(
     names: of corruptions.
     severities: out of 1..5.
     rng: key of the corruptions.
-    tell: called with a line of progress.
 
   Returns:
     predictor -> the tables of accuracy, of accuracy among the images that are classified correctly
@@ -49,7 +47,6 @@ def corruption_table(
   clean = _classification.measure_set(measure, state, test_set)
   cells: dict[str, Cells] = {p: {} for p in clean}
   for name in names:
-    tell(f"corruption {name}")
     for severity in severities:
       parts = []
       for image, label, mask, index in test_set:

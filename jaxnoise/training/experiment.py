@@ -128,6 +128,8 @@ def finish(run: build.Run, result: loop.Result, directory: Path, tell: Tell) -> 
       rows = jax.tree.map(lambda x: np.asarray(x).tolist(), values["calibration"]._asdict())
       bins.setdefault(predictor, []).append(rows)
     if names:
+      levels = len(config["evaluate"]["severities"])
+      tell(f"seed {config['seed'] + s}: {len(names)} corruptions at {levels} severities")
       # One corrupted test set for every seed and method: the table compares networks, not draws.
       table = evaluation.corruption_table(
         measure,
@@ -136,7 +138,6 @@ def finish(run: build.Run, result: loop.Result, directory: Path, tell: Tell) -> 
         names=names,
         severities=config["evaluate"]["severities"],
         rng=rng.fold(jax.random.key(0), "corruptions"),
-        tell=lambda text, s=s: tell(f"seed {config['seed'] + s}: {text}"),
       )
       for predictor, cells in table.items():
         rows = {

@@ -226,7 +226,8 @@ class _Loop:
     spec = run.spec
     step = start = int(state.step)
     self.writer = writers.MetricsWriter(self.workdir / "metrics.jsonl", step)
-    self.progress = writers.Progress(spec.num_steps, step, spec.batch_size, self.quiet)
+    per_step = spec.batch_size * programs.seeds
+    self.progress = writers.Progress(spec.num_steps, step, per_step, self.quiet)
     epoch, orders, zeros, totals, score = -1, None, None, None, None
     try:
       while step < spec.num_steps and not stop():
