@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,7 +37,7 @@ def train(method: str, workdir: Path, seeds: int) -> int:
     f"--workdir={workdir}",
   ]
   if is_done(argv, workdir):
-    print(f"{METHODS[method]}: already trained, in {shown(workdir)}")
+    print(f"{METHODS[method]}: trained before, in {shown(workdir)}; remove it to train anew")
     return 0
   print(f"\n{METHODS[method]} ({method}), {seeds} seed(s)", flush=True)
   return main_lib.main(argv)
@@ -78,14 +79,14 @@ def summary(runs: Sequence[reporting.RunRecord]) -> str:
   n = runs[0].clean["n"]
   cells = reporting.corruption_cells(runs[0])
   kinds, levels = len(cells.names), len(cells.severities)
-  return f"""{reporting.format_rows(reporting.comparison_rows(runs))}
-
-All in percent: mean ± standard error over seeds, on {n} test images that training never saw (erm is
-plain training). Corrupted: the mean over {kinds} corruptions at {levels} severities. Calibration
-error: ECE; smaller is better. The error says how much another choice of seeds would change the
-mean, not what other test images would; from few seeds it is itself rough.
-
-{reporting.verdict(*runs)}."""
+  reading = (
+    f"All in percent: mean ± standard error over seeds, on {n} test images that training never saw "
+    f"(erm is plain training). Corrupted: the mean over {kinds} corruptions, {levels} severities. "
+    "Calibration error: ECE; smaller is better. The standard error says how much other seeds would "
+    "change the mean, not what other test images would; from few seeds it is itself rough."
+  )
+  table = reporting.format_rows(reporting.comparison_rows(runs))
+  return f"{table}\n\n{textwrap.fill(reading, 100)}\n\n{reporting.verdict(*runs)}."
 
 
 def main(argv: Sequence[str]) -> int:

@@ -3,10 +3,13 @@
 import html.parser
 import json
 import re
+import types
 
 import pytest
 
+from jaxnoise import main as main_lib
 from jaxnoise import reporting
+from jaxnoise.training import experiment
 from tests.reporting import fabricate
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
@@ -139,3 +142,16 @@ def test_writing_twice_gives_the_same_page(tmp_path):
     "report.html",
     "tables",
   ]
+
+
+def test_main_writes_a_page_for_each_finished_stage(tmp_path, monkeypatch, capsys):
+  def trained(config, workdir, quiet):
+    fabricate.run_directory(workdir / "teacher", epochs=5)
+    fabricate.run_directory(workdir / "student", epochs=5, finished=False)
+    return [types.SimpleNamespace(finished=True), types.SimpleNamespace(finished=False)]
+
+  monkeypatch.setattr(experiment, "run", trained)
+  config = {"stages": ("teacher", "student", "third")}
+  assert main_lib._train(config, tmp_path, quiet=True) == 0
+  assert sorted(p.parent.name for p in tmp_path.rglob("report.html")) == ["teacher"]
+  assert f"report: {tmp_path / 'teacher' / 'report.html'}" in capsys.readouterr().out
