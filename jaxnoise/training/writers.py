@@ -27,7 +27,8 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
   """Writes `content` and the format version, whole or not at all."""
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(path.name + ".tmp")
-  text = json.dumps({"format_version": FORMAT_VERSION, **content}, indent=1, sort_keys=True)
+  # Unsorted: the first predictor of a table is the headline.
+  text = json.dumps({"format_version": FORMAT_VERSION, **content}, indent=1)
   temporary.write_text(text + "\n")
   os.replace(temporary, path)
 
@@ -40,7 +41,7 @@ def read_json(path: Path) -> dict[str, Any]:
   """
   try:
     content = json.loads(path.read_text())
-  except FileNotFoundError:
+  except (FileNotFoundError, NotADirectoryError):
     raise InputError(f"{path} does not exist; is {path.parent} a run directory?") from None
   except (json.JSONDecodeError, UnicodeDecodeError):
     raise InputError(f"{path} is not a JSON file; was it edited or cut off?") from None
