@@ -182,7 +182,7 @@ def reliability_diagram(
   )
   ax.set(xlim=(-0.02, 1.05), ylim=(-0.05, 1.08), xlabel="confidence", ylabel="accuracy")
   ax.grid(visible=True)
-  legend = ax.legend(loc="upper left", fontsize=10)
+  legend = ax.legend(loc="lower right", fontsize=10)
   legend.legend_handles[-1].set_sizes([40])
 
 
