@@ -1,6 +1,6 @@
 """What NoisyMix costs over the network it trains: full step over bare forward and backward.
 
-  python benchmarks/noisymix_step.py [--rounds 7]
+  python benchmarks/noisymix_step.py [--rounds 9]
 
 The full step is the one the loop runs: gather from uint8, crop and flip, two AugMix views per
 image, mixing, noise, the loss with its stability term, the gradient, SGD. The bare one is the

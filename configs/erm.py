@@ -38,6 +38,6 @@ def get_config(argument: str = "") -> ConfigDict:
   config.model = ConfigDict({**NETWORKS[choice["network"]], "mean": half, "std": half})
   config.method = ConfigDict({"name": "erm", "loss": "cross_entropy"})
   config.evaluate.every = "5 epochs"
-  config.evaluate.corruptions = ("all",)
+  config.evaluate.corruptions = ("standard",)
   config.checkpoint.every = "5 epochs"
   return config

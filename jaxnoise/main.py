@@ -8,6 +8,7 @@ or stopped by SIGTERM after saving, 1 the training failed, 2 bad input (nothing 
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import logging
@@ -21,55 +22,120 @@ from absl import flags
 from ml_collections import config_flags
 
 from jaxnoise.core.errors import InputError, closest
+from jaxnoise.training import schema
+
+_SWITCHES = ("quiet", "noquiet", "help", "h")
 
 
 def parse(argv: Sequence[str]) -> tuple[dict, Path]:
-  """Reads the command line into (config, workdir).
+  """Reads the command line into (what to do, workdir).
+
+  Sections whose fields are a factory's arguments (`model`, `method`, `policy`, `wrapper_args`,
+  `stage`) take any field, `--config.method.epsilon=0.03`: the factory's signature says what exists.
+  Naming another factory, `--config.method.name=erm`, drops the fields that the file had for its
+  own.
 
   Raises:
     InputError: for anything that cannot be understood.
   """
+  argv = _joined(argv)
+  file, name = _config_file(argv)
+  if file is not None and not file.is_file():
+    raise InputError(f"--config names {file}, which does not exist; give the path of a config file")
+  changes, rest = _open_changes(argv)
+  values = _read_flags(rest)
+  if values.help:
+    return {"help": f"{__doc__}\n{values.main_module_help() or values.get_help()}"}, Path()
+  if values.config is None:
+    raise InputError("--config is missing; give a file such as --config=configs/smoke.py")
+  resolved = schema.merge(values.config.to_dict(), changes)
+  resolved["name"] = resolved.get("name") or name
+  digest = hashlib.sha256(json.dumps(resolved, sort_keys=True).encode()).hexdigest()[:10]
+  path = Path(values.workdir) if values.workdir else Path("runs") / f"{name}-{digest}"
+  return {"config": resolved, "quiet": values.quiet}, path
+
+
+def _joined(argv: Sequence[str]) -> list[str]:
+  """Writes `--flag value` as `--flag=value`."""
+  out: list[str] = []
+  for word in argv:
+    last = out[-1] if out else ""
+    open_flag = last.startswith("--") and "=" not in last and last[2:] not in _SWITCHES
+    if len(out) > 1 and open_flag and not last.startswith("--noconfig"):
+      out[-1] = f"{last}={word}"
+    else:
+      out.append(word)
+  return out
+
+
+def _config_file(argv: Sequence[str]) -> tuple[Path | None, str]:
+  """The config file, and its name with its argument as a folder may be called."""
+  given = [word.split("=", 1)[1] for word in argv if re.match(r"--?config=", word)]
+  if not given:
+    return None, "run"
+  file, _, argument = given[-1].partition(":")
+  stem = Path(file).stem
+  return Path(file), re.sub(r"[^\w.=-]+", "_", stem + (f"-{argument}" if argument else ""))
+
+
+def _open_changes(argv: Sequence[str]) -> tuple[dict, list[str]]:
+  """Takes the changes of open sections out of the command line: ({section: {...}}, the rest)."""
+  changes: dict = {}
+  rest = []
+  for word in argv:
+    match = re.match(r"--?config\.([\w.]+)=(.*)$", word, flags=re.DOTALL)
+    sections = match[1].split(".") if match else ()
+    if len(sections) < 2 or sections[0] not in schema.OPEN:
+      rest.append(word)
+      continue
+    try:
+      value = ast.literal_eval(match[2])
+    except (ValueError, SyntaxError):
+      value = match[2]  # a bare word
+    inner = changes
+    for section in sections[:-1]:
+      inner = inner.setdefault(section, {})
+    inner[sections[-1]] = value
+  return changes, rest
+
+
+def _read_flags(argv: Sequence[str]) -> flags.FlagValues:
+  """Reads what absl and ml_collections understand."""
+  _check_fields(argv)
   values = flags.FlagValues()
-  config = config_flags.DEFINE_config_file(
+  config_flags.DEFINE_config_file(
     "config",
     None,
     "Path of the config file, with :argument if it takes one.",
     flag_values=values,
     sys_argv=list(argv),
   )
-  workdir = flags.DEFINE_string("workdir", "", "Run directory.", flag_values=values)
+  flags.DEFINE_string("workdir", "", "Run directory.", flag_values=values)
   flags.DEFINE_boolean("quiet", False, "Print no progress.", flag_values=values)
   flags.DEFINE_boolean("help", False, "Show this help.", short_name="h", flag_values=values)
-  file, name = _config_file(argv)
-  if file is not None and not file.is_file():
-    raise InputError(f"--config names {file}, which does not exist; give the path of a config file")
   try:
-    rest = values(list(argv), known_only=False)
+    rest = values(list(argv))
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-    raise _explain(error, argv) from None
-  if values.help:
-    return {"help": f"{__doc__}\n{values.main_module_help() or values.get_help()}"}, Path()
+    raise _explain(error) from None
   if len(rest) > 1:
     raise InputError(f"{rest[1]!r} is not an option; options start with --config or --workdir")
-  if config.value is None:
-    raise InputError("--config is missing; give a file such as --config=configs/smoke.py")
-  resolved = config.value.to_dict()
-  resolved["name"] = resolved.get("name") or name
-  digest = hashlib.sha256(json.dumps(resolved, sort_keys=True).encode()).hexdigest()[:10]
-  path = Path(workdir.value) if workdir.value else Path("runs") / f"{name}-{digest}"
-  return {"config": resolved, "quiet": values.quiet}, path
+  return values
 
 
-def _config_file(argv: Sequence[str]) -> tuple[Path | None, str]:
-  """The config file, and its name with its argument as a folder may be called."""
-  match = re.search(r"--?config[= ]([^\s:]+)(?::(\S*))?", " ".join(argv))
-  if not match:
-    return None, "run"
-  file = Path(match[1])
-  return file, re.sub(r"[^\w.=-]+", "_", file.stem + (f"-{match[2]}" if match[2] else ""))
+def _check_fields(argv: Sequence[str]) -> None:
+  """Names the closest field for each misspelt `--config.a.b` before absl stumbles on it."""
+  for word in argv:
+    match = re.match(r"--?(?:no)?config\.([\w.]+)", word)
+    section = schema.default()
+    for part in match[1].split(".") if match else ():
+      if not isinstance(section, dict):
+        break
+      if part not in section:
+        raise InputError(f"config.{match[1]} is no field of the config: {closest(part, section)}")
+      section = section[part]
 
 
-def _explain(error: Exception, argv: Sequence[str]) -> InputError:
+def _explain(error: Exception) -> InputError:
   """One sentence for what absl and ml_collections say in pages."""
   text = " ".join(str(error).split())
   own = re.search(r"InputError: (.*)$", text)
@@ -84,31 +150,11 @@ def _explain(error: Exception, argv: Sequence[str]) -> InputError:
   return InputError(f"the command line cannot be read: {text}")
 
 
-def _check_fields(argv: Sequence[str]) -> None:
-  """Names the closest field for each misspelt `--config.a.b` before absl stumbles on it.
-
-  The config file says what fields there are, so it is read once without the overrides.
-  """
-  fields = [m[1] for m in (re.match(r"--?(?:no)?config\.([\w.]+)", a) for a in argv) if m]
-  plain = [a for a in argv if not re.match(r"--?(?:no)?config\.", a)]
-  if not fields:
-    return
-  known = parse(plain)[0]["config"]
-  for field in fields:
-    section = known
-    for part in field.split("."):
-      if not isinstance(section, dict):
-        break
-      if part not in section:
-        raise InputError(f"config.{field} is no field of the config: {closest(part, section)}")
-      section = section[part]
-
-
 def main(argv: Sequence[str]) -> int:
   """Runs the command; returns its exit code."""
   logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
+  logging.getLogger("absl").setLevel(logging.ERROR)  # the checkpoint library narrates every save
   try:
-    _check_fields(argv)
     parsed, workdir = parse(argv)
     if "help" in parsed:
       print(parsed["help"])
@@ -116,6 +162,9 @@ def main(argv: Sequence[str]) -> int:
     return _train(parsed["config"], workdir, parsed["quiet"])
   except InputError as error:
     print(f"jaxnoise: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2
+  except OSError as error:
+    print(f"jaxnoise: {error.strerror}: {error.filename}; is the path right?", file=sys.stderr)
     return 2
 
 

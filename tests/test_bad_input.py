@@ -36,7 +36,7 @@ CASES = [
   ("config_argument_key", [DIGITS + ":methd=erm"], "did you mean 'method'?"),
   ("word_for_number", [SMOKE, "--config.optim.lr=fast"], "config.optim.lr is 'fast'"),
   ("fraction_for_count", [SMOKE, "--config.seeds=1.5"], "config.seeds is '1.5'"),
-  ("number_for_word", [SMOKE, "--config.method.name=3"], "config.method.name is '3'"),
+  ("number_for_word", [SMOKE, "--config.method.name=3"], "config.method.name is 3"),
   ("unknown_method", [SMOKE, "--config.method.name=noisymx"], "did you mean 'noisymix'?"),
   ("unknown_model", [SMOKE, "--config.model.name=wide_renset"], "did you mean 'wide_resnet'?"),
   ("unknown_policy", [SMOKE, "--config.policy.name=augmx"], "did you mean 'augmix'"),
@@ -56,13 +56,45 @@ CASES = [
   ("precision", [SMOKE, "--config.precision=float16"], "config.precision is 'float16'"),
   ("remainder", [SMOKE, "--config.data.remainder=wrap"], "config.data.remainder is 'wrap'"),
   ("holdout_too_large", [SMOKE, "--config.data.holdout=1000"], "holdout"),
-  ("teacher_missing", [SMOKE, "--config.method.name=knowledge_distillation"], "config."),
+  (
+    "teacher_missing",
+    [SMOKE, "--config.method.name=knowledge_distillation", "--config.policy.name="],
+    "config.teacher is empty",
+  ),
+  ("policy_unused", [SMOKE, "--config.method.name=erm"], "config.policy.name is set, but erm"),
+  ("policy_value", [SMOKE, "--config.policy.severity=20.0"], "config.policy: "),
+  ("policy_is_no_transform", [SMOKE, "--config.policy.name=sparse_noise"], "no such name"),
+  ("loss_of_other_arguments", [DIGITS + ":method=erm", "--config.method.loss=hinton"], "no such"),
+  ("no_severities", [SMOKE, "--config.evaluate.severities=()"], "severities is empty"),
+  ("keep_nothing", [SMOKE, "--config.checkpoint.keep=0"], "config.checkpoint.keep is 0"),
+  ("no_steps", [SMOKE, "--config.total=0 epochs"], "config.total is '0 epochs'"),
+  ("negative_seed", [SMOKE, "--config.seed=-1"], "config.seed is -1"),
+  ("padding", [SMOKE, "--config.first.padding=-1"], "config.first: padding"),
+  ("mix_groups", [SMOKE, "--config.method.mix_groups=3"], "config.method.mix_groups is 3"),
+  ("wrapper_args", [SMOKE, "--config.wrapper_args.with_ema.decay=0.9"], "config.wrapper_args"),
   ("teacher_is_no_run", [SMOKE, "--config.teacher=nowhere"], "nowhere"),
   ("init_is_no_run", [SMOKE, "--config.init_from=nowhere"], "nowhere"),
   ("human_labels", [SMOKE, "--config.data.labels=worst_label"], "config.data.labels"),
   ("cifar_missing", ["--config=configs/noisymix.py", "--config.data.path=nowhere"], "cifar10"),
   ("npz_missing", [SMOKE, "--config.data.name=npz", "--config.data.path=no.npz"], "no.npz"),
   ("npz_float", lambda d: npz(d, train_images=np.zeros((40, 8, 8, 3))), "train_images"),
+  (
+    "npz_grey_with_corruptions",
+    lambda d: [
+      *npz(
+        d,
+        train_images=np.zeros((40, 8, 8, 1), np.uint8),
+        test_images=np.zeros((8, 8, 8, 1), np.uint8),
+      ),
+      "--config.evaluate.corruptions=('all',)",
+    ],
+    "channel",
+  ),
+  (
+    "label_out_of_range",
+    lambda d: [*npz(d, train_labels=np.full(40, 12, np.uint8)), "--config.data.name=cifar10"],
+    "train_labels: found 12",
+  ),
   ("npz_rank", lambda d: npz(d, train_images=np.zeros((40, 8, 8), np.uint8)), "train_images"),
   ("npz_shapes", lambda d: npz(d, test_images=np.zeros((8, 9, 9, 3), np.uint8)), "test_images"),
   ("npz_length", lambda d: npz(d, train_labels=np.zeros(39, np.uint8)), "train_labels"),
@@ -90,6 +122,19 @@ def test_workdir_that_holds_something_else(tmp_path, capsys):
   assert main_lib.main(["main", SMOKE, f"--workdir={tmp_path}"]) == 2
   assert "is no run of jaxnoise" in capsys.readouterr().err
   assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_open_sections_take_any_argument_of_their_factory():
+  parsed = main_lib.parse(
+    ["main", DIGITS, "--config.method.name=free_at", "--config.method.epsilon", "0.03",
+     "--config.policy.name=", "--config.wrappers=('with_ema',)",
+     "--config.wrapper_args.with_ema.decay=0.9", "--config.optim.lr", "0.05"]
+  )[0]["config"]  # fmt: skip
+  assert parsed["method"] == {"name": "free_at", "epsilon": 0.03}
+  assert parsed["wrapper_args"] == {"with_ema": {"decay": 0.9}}
+  assert parsed["wrappers"] == ("with_ema",) and parsed["optim"]["lr"] == 0.05
+  kept = main_lib.parse(["main", DIGITS, "--config.method.alpha=2.0"])[0]["config"]["method"]
+  assert kept["alpha"] == 2.0 and kept["add_noise"] == 0.5
 
 
 def test_the_default_workdir_is_the_resolved_config_s():

@@ -46,6 +46,7 @@ def test_a_run_writes_its_directory(smoke):
   assert "noisymix on generated: 256 training images (8, 8, 3), 4 classes" in done.stdout
   assert re.search(r"step 32/32  [\d,]+ images/s  0 s left  loss \d", done.stdout)
   assert re.search(r"test student: accuracy \d\.\d+, .*mean corruption accuracy", done.stdout)
+  assert "over 1 corruptions" in done.stdout
   names = {p.relative_to(workdir).as_posix() for p in workdir.rglob("*") if p.is_file()}
   expected = {"config.json", "metrics.jsonl", "tables/clean.json", "tables/corruptions.json"}
   assert expected <= names and (workdir / "checkpoints" / "32").is_dir()

@@ -57,22 +57,34 @@ def take_partners(x: Array, partners: Array) -> Array:
   Args:
     x: [B, ...].
     partners: [G, B / G].
+
+  Returns:
+    [B, ...], row i from i's partner.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from jaxnoise import augment
+    >>> augment.take_partners(jnp.array([5, 6, 7, 8]), jnp.array([[1, 0], [0, 1]])).tolist()
+    [6, 5, 7, 8]
   """
   return _take(x, partners)
 
 
-@jax.custom_vjp
-def _take(x: Array, partners: Array) -> Array:
+def _gather(x: Array, partners: Array) -> Array:
   grouped = x.reshape(partners.shape + x.shape[1:])
   return jax.vmap(lambda rows, order: rows[order])(grouped, partners).reshape(x.shape)
 
 
+_take = jax.custom_vjp(_gather)
+
+
+# Both rules call the plain gather, so that forward mode over reverse mode (Hessian products) works.
 def _take_forward(x: Array, partners: Array) -> tuple[Array, Array]:
-  return _take(x, partners), partners
+  return _gather(x, partners), partners
 
 
 def _take_backward(partners: Array, cotangent: Array) -> tuple[Array, None]:
-  return _take(cotangent, jnp.argsort(partners, axis=1)), None
+  return _gather(cotangent, jnp.argsort(partners, axis=1)), None
 
 
 _take.defvjp(_take_forward, _take_backward)
@@ -85,6 +97,9 @@ def mix(x: Array, partners: Array, lam: Array) -> Array:
     x: [B, ...] images, features, labels or weights.
     partners: [G, B / G] from `sample_partners`.
     lam: scalar in [0, 1], in the precision of x or a wider one.
+
+  Returns:
+    [B, ...], like x.
 
   Source: Zhang et al. (2018), eq. (1).
 
@@ -109,6 +124,14 @@ def sample_levels(rng: PRNGKey, views: int) -> Array:
 
   Returns:
     [2, V]: additive, then multiplicative; in (0, 1) with mean 2/7.
+
+  Source: the authors' code of NoisyMix, which draws from Beta(2, 5).
+
+  Example:
+    >>> import jax
+    >>> from jaxnoise import augment
+    >>> augment.sample_levels(jax.random.key(0), 3).shape
+    (2, 3)
   """
   return jnp.sort(jax.random.uniform(rng, (2, views, 6)), axis=-1)[..., 1]
 
@@ -119,6 +142,17 @@ def sample_coefficient(rng: PRNGKey, alpha: float) -> Array:
   Args:
     rng: key.
     alpha: >= 0; 1 is the uniform distribution.
+
+  Returns:
+    A scalar in [0, 1], not folded to its larger half.
+
+  Source: Zhang et al. (2018), section 2.
+
+  Example:
+    >>> import jax
+    >>> from jaxnoise import augment
+    >>> float(augment.sample_coefficient(jax.random.key(0), 0.0))
+    1.0
   """
   if alpha == 0:
     return jnp.ones(())
@@ -143,6 +177,13 @@ def sparse_noise(
 
   Returns:
     (normal, uniform), each of `shape`.
+
+  Example:
+    >>> import jax
+    >>> from jaxnoise import augment
+    >>> normal, _ = augment.sparse_noise(jax.random.key(0), (1000, 10), 0.65)
+    >>> round(float((normal == 0).mean()), 1)
+    0.7
   """
   rows, rest = shape[0], tuple(shape[1:])
   # Two axes: the generator takes 4 seconds to compile for CPU at rank 6, 0.3 at rank 2.
@@ -150,8 +191,8 @@ def sparse_noise(
     rng, (rows, 2 * math.prod(rest)), jnp.promote_types(dtype, jnp.float32)
   )
   both = flat.reshape(rows, 2, *rest)
-  tiny = jnp.finfo(both.dtype).eps / 4
-  quantile = jnp.clip((both - sparsity) / (1.0 - sparsity), tiny, 1 - tiny)
+  edge = jnp.finfo(both.dtype).eps / 2
+  quantile = jnp.clip((both - sparsity) / (1.0 - sparsity), edge, 1 - edge)
   normal = math.sqrt(2.0) * jax.lax.erf_inv(2.0 * quantile[:, 0] - 1.0)
   uniform = 2.0 * quantile[:, 1] - 1.0
   kept = both >= sparsity
@@ -173,7 +214,17 @@ def inject_noise(
     mult_scale: [V] s_m.
     mult_noise: [B, V, ...] u.
 
+  Returns:
+    [B, V, ...].
+
   Source: Noisy feature mixup, eq. (3); the authors' code for the order.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from jaxnoise import augment
+    >>> one = jnp.ones((1, 1))
+    >>> augment.inject_noise(2 * one, jnp.array([0.5]), one, jnp.array([0.1]), one).tolist()
+    [[2.7]]
   """
 
   def per_view(scale):
@@ -211,7 +262,21 @@ def noisy_mix(
     view_factors: V numbers f_v; the authors' code has 1, 2, 3, the paper 1 throughout.
     levels: [2, V] s_a and s_m from `sample_levels`; None for 1, as the noise levels are given.
 
+  Returns:
+    [B, V, ...], like h.
+
   Source: NoisyMix, section 3 and the authors' code.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from jaxnoise import augment
+    >>> h = jnp.arange(4.0).reshape(4, 1)
+    >>> partners = jnp.array([[3, 2, 1, 0]])
+    >>> augment.noisy_mix(
+    ...   jax.random.key(0), h, partners, 0.5, add_noise=0.0, mult_noise=0.0, sparsity=0.0,
+    ...   view_factors=(1.0,),
+    ... )[:, 0].tolist()
+    [1.5, 1.5, 1.5, 1.5]
   """
   mixed = mix(h, partners, lam)
   if levels is None:

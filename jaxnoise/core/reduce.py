@@ -47,6 +47,15 @@ def mean_count(values: Array, mask: Array | None = None) -> SumCount:
   Args:
     values: [B].
     mask: [B], 1 for real rows; None means all are.
+
+  Returns:
+    Two scalars, at least float32.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from jaxnoise.core import reduce
+    >>> [float(x) for x in reduce.mean_count(jnp.array([1.0, 5.0]), jnp.array([1.0, 0.0]))]
+    [1.0, 1.0]
   """
   values = promote(jnp.asarray(values))
   mask = jnp.ones_like(values) if mask is None else mask.astype(values.dtype)
@@ -54,7 +63,13 @@ def mean_count(values: Array, mask: Array | None = None) -> SumCount:
 
 
 def merge(a: Mapping[str, SumCount], b: Mapping[str, SumCount]) -> dict[str, SumCount]:
-  """Adds two sets of (sum, count) metrics name by name; a name in one only is taken as it is."""
+  """Adds two sets of (sum, count) metrics name by name; a name in one only is taken as it is.
+
+  Example:
+    >>> from jaxnoise.core import reduce
+    >>> reduce.merge({"loss": (3.0, 2.0)}, {"loss": (1.0, 1.0), "jsd": (0.5, 1.0)})
+    {'loss': (4.0, 3.0), 'jsd': (0.5, 1.0)}
+  """
   out = dict(a)
   for name, pair in b.items():
     out[name] = (out[name][0] + pair[0], out[name][1] + pair[1]) if name in out else pair
@@ -62,7 +77,13 @@ def merge(a: Mapping[str, SumCount], b: Mapping[str, SumCount]) -> dict[str, Sum
 
 
 def divide(metrics: Mapping[str, SumCount]) -> dict[str, float]:
-  """Turns (sum, count) metrics into floats on the host; an empty count gives nan."""
+  """Turns (sum, count) metrics into floats on the host; an empty count gives nan.
+
+  Example:
+    >>> from jaxnoise.core import reduce
+    >>> reduce.divide({"loss": (3.0, 2.0)})
+    {'loss': 1.5}
+  """
   return {
     name: float(total) / float(count) if float(count) else float("nan")
     for name, (total, count) in metrics.items()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,50 +20,51 @@ Cells = dict[str, metrics.CorruptionTable]
 
 def corruption_table(
   measure: _classification.Measure,
-  state: TrainState,
+  states: Sequence[TrainState],
   test_set: _classification.TestSet,
   *,
   names: Sequence[str],
   severities: Sequence[int],
   rng: PRNGKey,
-) -> dict[str, Cells]:
+  stop: Callable[[], bool] = lambda: False,
+) -> list[dict[str, Cells]] | None:
   """Measures every predictor on every corruption and severity, made on the device.
 
   The draws depend on the key, the corruption, the severity and the example's position alone: every
-  method is tested on the same corrupted images.
+  network is tested on the same corrupted images.
 
   Args:
     measure: from `make_measure`.
-    state: of one seed.
+    states: of the networks to test, one per seed.
     test_set: the clean images.
     names: of corruptions.
     severities: out of 1..5.
     rng: key of the corruptions.
+    stop: asked before each cell whether to give up.
 
   Returns:
-    predictor -> the tables of accuracy, of accuracy among the images that are classified correctly
-    when clean ("conditional"), of NLL, and of ECE (its count is that of the cell).
+    For each state: predictor -> the tables of accuracy, of accuracy among the images that are
+    classified correctly when clean ("conditional"), of NLL, and of ECE (its count is that of the
+    cell). None when asked to stop.
   """
-  clean = _classification.measure_set(measure, state, test_set)
-  cells: dict[str, Cells] = {p: {} for p in clean}
+  clean = [_classification.measure_set(measure, state, test_set) for state in states]
+  out: list[dict[str, Cells]] = [{predictor: {} for predictor in of_state} for of_state in clean]
   for name in names:
     for severity in severities:
-      parts = []
+      if stop():
+        return None
+      parts: list[list[_classification.Measured]] = [[] for _ in states]
       for image, label, mask, index in test_set:
         corrupted = corruptions.corrupt(rng, image, name, severity, index=index)
-        parts.append(measure(state, corrupted, label, mask))
-      for predictor, tables in cells.items():
-        values = _classification.merge([part[predictor] for part in parts], test_set.count)
-        for field, pair in _cell(values, clean[predictor]["correct"]).items():
-          tables.setdefault(field, {})[name, severity] = pair
-  # Cell by cell: a tree map would sort the names, and tables keep the benchmark's order.
-  return {
-    predictor: {
-      field: {cell: jax.device_get(pair) for cell, pair in table.items()}
-      for field, table in tables.items()
-    }
-    for predictor, tables in cells.items()
-  }
+        for part, state in zip(parts, states, strict=True):
+          part.append(measure(state, corrupted, label, mask))
+      for part, before, cells in zip(parts, clean, out, strict=True):
+        for predictor, tables in cells.items():
+          values = _classification.merge([p[predictor] for p in part], test_set.count)
+          # Fetched pair by pair: a tree map would sort the names of the tables.
+          for field, pair in _cell(values, before[predictor]["correct"]).items():
+            tables.setdefault(field, {})[name, severity] = jax.device_get(pair)
+  return out
 
 
 def _cell(values: Mapping[str, Any], clean_correct: Array) -> dict[str, tuple[Array, Array]]:

@@ -1,6 +1,6 @@
 """Losses: pure functions that return one value per example and reduce nothing.
 
-This list is the registry: `config.method.loss` names an entry of it.
+This list is the registry: `config.method.loss` names an entry of it that takes (logits, targets).
 """
 
 from jaxnoise.losses._classification import cross_entropy as cross_entropy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping
 
 import jax
@@ -24,6 +25,7 @@ from jaxnoise.core.types import (
   PRNGKey,
 )
 
+_LOSS_ARGUMENTS = ["logits", "targets"]
 Loss = Callable[[Array, Array], Array]
 Transform = Callable[[PRNGKey, Array], Array]
 
@@ -47,14 +49,18 @@ def resolve_loss(loss: str | Loss, loss_args: Mapping[str, object] | None = None
   """Turns a loss's name into the function, its hyper-parameters bound.
 
   Args:
-    loss: a name in `jaxnoise.losses`, or any (logits, targets) -> [B].
+    loss: the name of a loss of (logits, targets) in `jaxnoise.losses`, or any such function.
     loss_args: keyword hyper-parameters.
 
   Raises:
-    InputError: for a name that `jaxnoise.losses` does not list.
+    InputError: for a name that `jaxnoise.losses` does not list with these two arguments.
   """
   if isinstance(loss, str):
-    public = {n: f for n, f in vars(losses).items() if callable(f) and not n.startswith("_")}
+    public = {
+      name: fn
+      for name, fn in vars(losses).items()
+      if inspect.isfunction(fn) and list(inspect.signature(fn).parameters)[:2] == _LOSS_ARGUMENTS
+    }
     if loss not in public:
       raise InputError(f"config.method.loss is {loss!r}, no such loss: {closest(loss, public)}")
     loss = public[loss]

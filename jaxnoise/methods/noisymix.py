@@ -70,7 +70,7 @@ def noisymix(
 
   Raises:
     InputError: for a negative alpha or level, a sparsity outside [0, 1), a stage the network does
-      not have, or fewer view factors than views.
+      not have, fewer view factors than views, or groups that do not divide every batch.
 
   Source: NoisyMix (Erichson et al.), eqs. (2)-(4), Table 4, and the authors' code; where the two
     differ the default is the code's, which the published numbers come from.
@@ -91,6 +91,7 @@ def noisymix(
   """
   views = 3 if jsd_weight else 1
   _check(network, alpha, add_noise, mult_noise, sparsity, jsd_weight, stages, view_factors, views)
+  _check_groups(spec, mix_groups)
   factors = tuple(view_factors)[:views]
   perturb = alpha > 0 or add_noise > 0 or mult_noise > 0
 
@@ -180,6 +181,11 @@ def noisymix_objective(
   Returns:
     (scalar loss, [B] unweighted CE of each example against its own label, metrics).
 
+  Raises:
+    ValueError: when only one of the two weights is given.
+
+  Source: NoisyMix, eqs. (2)-(3); the weights' way through the mixing is this library's contract.
+
   Example:
     >>> import jax.numpy as jnp
     >>> from jaxnoise.methods import noisymix_objective
@@ -188,6 +194,8 @@ def noisymix_objective(
     >>> round(float(loss), 4)  # log 2; the views agree
     0.6931
   """
+  if (weight is None) != (partner_weight is None):
+    raise ValueError("weight and partner_weight belong together; give both or neither")
   clean = logits[:, 0]
   own = losses.cross_entropy(clean, targets)
   other = losses.cross_entropy(clean, partner_targets)
@@ -229,3 +237,17 @@ def _check(network, alpha, add_noise, mult_noise, sparsity, jsd_weight, stages, 
     raise InputError(
       f"config.method.view_factors has {len(factors)} entries; {views} views need {views}"
     )
+
+
+def _check_groups(spec, mix_groups):
+  # A kept remainder is the one batch that is smaller than the others.
+  batches = -(-spec.num_train // spec.batch_size)
+  sizes = {min(spec.batch_size, spec.num_train)}
+  if spec.steps_per_epoch % batches == 0 and spec.num_train % spec.batch_size:
+    sizes.add(spec.num_train % spec.batch_size)
+  for size in sizes:
+    if mix_groups < 1 or size % mix_groups:
+      raise InputError(
+        f"config.method.mix_groups is {mix_groups}, which does not divide a batch of {size}; "
+        "choose a divisor of every batch, the last partial one included"
+      )

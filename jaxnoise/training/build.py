@@ -1,4 +1,4 @@
-"""From a config to the objects of a run: the only place where names become functions."""
+"""From a config to the objects of a run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import jax
@@ -19,6 +18,7 @@ from jaxnoise import augment, corruptions, data, methods, models
 from jaxnoise.core.errors import InputError, closest
 from jaxnoise.core.types import Method, Network, PyTree, Spec
 from jaxnoise.training import checkpoint, durations, optim, schema, sharding, writers
+from jaxnoise.training.resolve import call, check_keywords, lookup
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,15 +39,15 @@ class Run:
   """
 
   config: Mapping[str, Any]
-  source: data.Source
-  holdout: data.Pool | None
+  source: data.Source = dataclasses.field(repr=False)
+  holdout: data.Pool | None = dataclasses.field(repr=False)
   network: Network
   method: Method
   optimizer: optax.GradientTransformation
   spec: Spec
   mesh: Mesh
-  teacher: PyTree | None = None
-  start_from: PyTree | None = None
+  teacher: PyTree | None = dataclasses.field(default=None, repr=False)
+  start_from: PyTree | None = dataclasses.field(default=None, repr=False)
 
   def steps(self, field: str, duration: str) -> int:
     """A duration of the config in optimizer steps."""
@@ -67,6 +67,7 @@ def assemble(
   network: Network | None = None,
   method: Callable[..., Method] | None = None,
   mesh: Mesh | None = None,
+  pending: Mapping[str, Run] | None = None,
 ) -> Run:
   """Builds a run from a config; parts given as objects replace what the config names.
 
@@ -76,23 +77,22 @@ def assemble(
     network: your own model.
     method: your own factory, called like those of `jaxnoise.methods`.
     mesh: None means every device.
+    pending: runs that are assembled but not trained yet, by directory. A teacher or a network to
+      start from may be one of them; what is then returned is good for checking, not for training.
 
   Raises:
     InputError: for any name, type or value that does not fit, before anything is written.
   """
   config = schema.check(config)
   mesh = sharding.make_mesh() if mesh is None else mesh
-  if config["seeds"] < 1:
-    raise InputError(f"config.seeds is {config['seeds']}; it must be 1 or larger")
-  if config["batch_size"] < 1:
-    raise InputError(f"config.batch_size is {config['batch_size']}; it must be 1 or larger")
-  source, holdout = load_source(config["data"], config["seed"], source)
+  _check_numbers(config)
+  source, holdout = load_source(config["data"], source)
   if network is None:
     network = make_network(config, source.num_classes)
-  factory = method or _lookup("config.method.name", methods, config["method"]["name"], "network")
+  factory = method or lookup("config.method.name", methods, config["method"]["name"], "network")
   teacher_network, teacher = None, None
   if config["teacher"]:
-    teacher_network, teacher = load_run("config.teacher", config["teacher"], source)
+    teacher_network, teacher = load_run("config.teacher", config["teacher"], source, pending)
   spec = _spec(config, source, mesh, replays=1)
 
   def build(spec: Spec) -> Method:
@@ -112,17 +112,18 @@ def assemble(
     sharding.check_divides(mesh, f"the side batch {side.name!r}", side.size)
   start_from = None
   if config["init_from"]:
-    start_from = _start_from(config["init_from"], network, spec)
+    like = _variables(network, spec.image_shape)
+    _, start_from = load_run("config.init_from", config["init_from"], source, pending, like=like)
   optimizer = optim.make_optimizer(config["optim"], spec.learning_rate)
   run = Run(config, source, holdout, network, built, optimizer, spec, mesh, teacher, start_from)
   for section in ("log", "evaluate", "checkpoint"):
     run.steps(f"{section}.every", config[section]["every"])
-  _check_evaluation(config["evaluate"])
+  _check_evaluation(config["evaluate"], spec.image_shape)
   return run
 
 
 def load_source(
-  config: Mapping[str, Any], seed: int, source: data.Source | None = None
+  config: Mapping[str, Any], source: data.Source | None = None
 ) -> tuple[data.Source, data.Pool | None]:
   """Loads the data set that `config.data` names, with its held-out and trusted parts."""
   if source is None:
@@ -144,9 +145,10 @@ def load_source(
     source = source.with_labels(source.human_labels[config["labels"]])
   holdout = None
   if config["holdout"]:
-    source, holdout = source.holdout(config["holdout"], seed)
+    source, holdout = source.holdout(config["holdout"], config["split_seed"])
   if config["trusted"]:
-    source = source.trusted(config["trusted"], seed, in_train=config["trusted_in_train"])
+    in_train = config["trusted_in_train"]
+    source = source.trusted(config["trusted"], config["split_seed"], in_train=in_train)
   return source, holdout
 
 
@@ -158,13 +160,17 @@ def make_network(config: Mapping[str, Any], num_classes: int) -> Network:
       f"config.precision is {config['precision']!r}: {closest(config['precision'], precisions)}"
     )
   kwargs = dict(config["model"])
-  factory = _lookup("config.model.name", models, kwargs.pop("name"), "num_classes")
+  factory = lookup("config.model.name", models, kwargs.pop("name", ""), "num_classes")
   dtype = precisions[config["precision"]]
-  return models.network(_call("config.model", factory, num_classes, dtype=dtype, **kwargs))
+  return models.network(call("config.model", factory, num_classes, dtype=dtype, **kwargs))
 
 
 def load_run(
-  field: str, run: str | Path, source: data.Source | None = None
+  field: str,
+  run: str | Path,
+  source: data.Source,
+  pending: Mapping[str, Run] | None = None,
+  like: PyTree | None = None,
 ) -> tuple[Network, PyTree]:
   """Loads the network of a finished run and its latest parameters and statistics.
 
@@ -172,25 +178,35 @@ def load_run(
     field: the config field, for messages.
     run: the run directory.
     source: data that it must fit.
+    pending: runs that are not trained yet, by directory; of these, zeros are returned.
+    like: the parameters and statistics wanted, where they are not those of the run's own network.
 
   Raises:
-    InputError: when there is no such run, or it has other classes or another image shape.
+    InputError: when there is no such run, or it has several seeds, other classes or images.
   """
-  record = writers.read_json(Path(run) / "config.json")
-  config = schema.check(record["config"])
-  num_classes, shape = record["num_classes"], tuple(record["image_shape"])
-  if source is not None and (num_classes, shape) != (source.num_classes, source.image_shape):
+  later = (pending or {}).get(str(run))
+  if later is not None:
+    config, num_classes = later.config, later.spec.num_classes
+    network, shape = later.network, tuple(later.spec.image_shape)
+  else:
+    record = writers.read_json(Path(run) / "config.json")
+    config = schema.check(record["config"])
+    num_classes, shape = record["num_classes"], tuple(record["image_shape"])
+    network = make_network(config, num_classes)
+  if config["seeds"] > 1:
+    raise InputError(
+      f"{field} is a run of {config['seeds']} seeds; it must be one network, trained with seeds = 1"
+    )
+  if (num_classes, shape) != (source.num_classes, tuple(source.image_shape)):
     raise InputError(
       f"{field} is a network of {num_classes} classes for images of shape {shape}; this run has "
-      f"{source.num_classes} classes and images of shape {source.image_shape}"
+      f"{source.num_classes} classes and images of shape {tuple(source.image_shape)}"
     )
-  network = make_network(config, num_classes)
-  like = _variables(network, shape)
-  return network, checkpoint.load_model(Path(run) / "checkpoints", like)
-
-
-def _start_from(run: str, network: Network, spec: Spec) -> PyTree:
-  return checkpoint.load_model(Path(run) / "checkpoints", _variables(network, spec.image_shape))
+  if later is not None:
+    zeros = lambda x: jnp.zeros(x.shape, x.dtype)
+    return network, jax.tree.map(zeros, _variables(network, shape))
+  wanted = _variables(network, shape) if like is None else like
+  return network, checkpoint.load_model(Path(run) / "checkpoints", wanted)
 
 
 def _variables(network: Network, image_shape: tuple[int, ...]) -> dict[str, PyTree]:
@@ -222,6 +238,8 @@ def _spec(config: Mapping[str, Any], source: data.Source, mesh: Mesh, replays: i
     )
 
   num_steps = to_steps("total", config["total"])
+  if num_steps < 1:
+    raise InputError(f"config.total is {config['total']!r}; a run needs at least one step")
   schedule = optim.make_schedule(
     config["optim"], num_steps, lambda field, duration: to_steps(field, duration, num_steps)
   )
@@ -241,30 +259,40 @@ def _spec(config: Mapping[str, Any], source: data.Source, mesh: Mesh, replays: i
 def _make_method(config, factory, network, spec, teacher_network) -> Method:
   kwargs = {k: v for k, v in config["method"].items() if k != "name"}
   wanted = inspect.signature(factory).parameters
+  first = config["first"]
   given = {
-    "first": lambda: augment.crop_flip(config["first"]["padding"], flip=config["first"]["flip"]),
-    "policy": lambda: _policy(config["policy"]),
-    "teacher_network": lambda: teacher_network,
+    "first": call("config.first", augment.crop_flip, first["padding"], flip=first["flip"]),
+    "policy": _policy(config["policy"], spec),
+    "teacher_network": teacher_network,
   }
-  for name, make in given.items():
+  for name, part in given.items():
     if name in wanted and name not in kwargs:
-      kwargs[name] = make()
+      kwargs[name] = part
+    elif name not in wanted and name != "first" and part is not None:
+      field = "config.policy.name" if name == "policy" else "config.teacher"
+      raise InputError(
+        f"{field} is set, but {config['method']['name']} does not use it; leave it empty"
+      )
   if "teacher_network" in wanted and kwargs["teacher_network"] is None:
     raise InputError(
       f"config.teacher is empty, but {config['method']['name']} needs a teacher; name the run "
       "directory of a trained network (or an earlier stage)"
     )
-  return _call("config.method", factory, network, spec=spec, **kwargs)
+  return call("config.method", factory, network, spec=spec, **kwargs)
 
 
-def _policy(config: Mapping[str, Any]) -> Callable | None:
+def _policy(config: Mapping[str, Any], spec: Spec) -> Callable | None:
   kwargs = dict(config)
-  name = kwargs.pop("name")
+  name = kwargs.pop("name", "")
   if not name:
     return None
-  transform = _lookup("config.policy.name", augment, name, "rng")
-  _check_keywords("config.policy", transform, kwargs, positional=2)
-  return functools.partial(transform, **kwargs)
+  transform = lookup("config.policy.name", augment, name, "rng", "image")
+  check_keywords("config.policy", transform, kwargs, positional=2)
+  policy = functools.partial(transform, **kwargs)
+  # Traced once here, so that a bad value is found before anything is written.
+  image = jax.ShapeDtypeStruct(spec.image_shape, jnp.float32)
+  call("config.policy", lambda: jax.eval_shape(policy, jax.random.key(0), image))
+  return policy
 
 
 def _wrap(config: Mapping[str, Any], method: Method, network: Network, spec: Spec) -> Method:
@@ -275,83 +303,58 @@ def _wrap(config: Mapping[str, Any], method: Method, network: Network, spec: Spe
         + closest(name, config["wrappers"] or ("",))
       )
   for name in config["wrappers"]:
-    wrapper = _lookup("config.wrappers", methods, name, "inner")
+    wrapper = lookup("config.wrappers", methods, name, "inner")
     kwargs = dict(config["wrapper_args"].get(name, {}))
     wanted = inspect.signature(wrapper).parameters
     kwargs.update({k: v for k, v in (("network", network), ("spec", spec)) if k in wanted})
-    method = _call(f"config.wrapper_args.{name}", wrapper, method, **kwargs)
+    method = call(f"config.wrapper_args.{name}", wrapper, method, **kwargs)
   return method
 
 
-def _lookup(field: str, package: ModuleType, name: str, first: str) -> Callable:
-  """Finds a public function of a package whose first parameter is called `first`."""
-  public = {
-    n: f
-    for n, f in vars(package).items()
-    if inspect.isfunction(f) and next(iter(inspect.signature(f).parameters), None) == first
-  }
-  if name not in public:
-    raise InputError(f"{field} is {name!r}, no such name: {closest(name, public)}")
-  return public[name]
-
-
-def _call(field: str, factory: Callable, *args, **kwargs):
-  _check_keywords(field, factory, kwargs, positional=len(args))
-  try:
-    return factory(*args, **kwargs)
-  except InputError as error:
-    if "config." in str(error):
-      raise
-    raise InputError(f"{field}: {error}") from None
-
-
-def _check_keywords(field: str, factory: Callable, kwargs: Mapping, positional: int) -> None:
-  """Turns Python's complaint about a keyword into one that names the field and the signature."""
-  parameters = list(inspect.signature(factory).parameters.values())
-  free = {p.name: p for p in parameters[positional:]}
-  for name in kwargs:
-    if name not in free:
-      # Objects (networks, specs, transforms) are injected, so a user need not see them.
-      shown = [n for n in free if n not in ("spec", "network", "dtype", "first", "policy")]
-      raise InputError(
-        f"{field}.{name} is no argument of {factory.__name__}({', '.join(shown)}): "
-        + closest(name, shown)
-      )
-  for name, value in kwargs.items():
-    default = free[name].default
-    number = isinstance(default, (int, float)) and not isinstance(default, bool)
-    if number and (isinstance(value, bool) or not isinstance(value, (int, float))):
-      raise InputError(
-        f"{field}.{name} is {value!r}, of type {type(value).__name__}; it must be a number, such "
-        f"as {default!r}"
-      )
-
-
 def corruption_names(names: tuple[str, ...]) -> tuple[str, ...]:
-  """Resolves ("all",) and checks the others.
+  """Resolves ("all",) and ("standard",), and checks other names.
 
   Raises:
     InputError: for an unknown corruption, with the closest names.
   """
-  known = corruptions.NAMES
-  if tuple(names) == ("all",):
-    return known
+  groups = {("all",): corruptions.NAMES, ("standard",): corruptions.STANDARD}
+  if tuple(names) in groups:
+    return groups[tuple(names)]
   for name in names:
-    if name not in known:
+    if name not in corruptions.NAMES:
       raise InputError(
-        f"config.evaluate.corruptions has {name!r}, no such corruption: {closest(name, known)}"
+        f"config.evaluate.corruptions has {name!r}, no such corruption: "
+        + closest(name, corruptions.NAMES)
       )
   return tuple(names)
 
 
-def _check_evaluation(config: Mapping[str, Any]) -> None:
-  corruption_names(config["corruptions"])
-  if config["batch_size"] < 1:
-    raise InputError(
-      f"config.evaluate.batch_size is {config['batch_size']}; it must be 1 or larger"
-    )
+def _check_numbers(config: Mapping[str, Any]) -> None:
+  for field, value in (
+    ("seeds", config["seeds"]),
+    ("batch_size", config["batch_size"]),
+    ("evaluate.batch_size", config["evaluate"]["batch_size"]),
+    ("checkpoint.keep", config["checkpoint"]["keep"]),
+  ):
+    if value < 1:
+      raise InputError(f"config.{field} is {value}; it must be 1 or larger")
+  if not 0 <= config["seed"] < 2**32 - config["seeds"]:
+    raise InputError(f"config.seed is {config['seed']}; seeds are numbers from 0 to 2^32 - 1")
+
+
+def _check_evaluation(config: Mapping[str, Any], image_shape: tuple[int, ...]) -> None:
   for severity in config["severities"]:
     if severity not in corruptions.SEVERITIES:
       raise InputError(
         f"config.evaluate.severities has {severity!r}; severities are {corruptions.SEVERITIES}"
       )
+  names = corruption_names(config["corruptions"])
+  if names and not config["severities"]:
+    raise InputError("config.evaluate.severities is empty; name some, or no corruptions either")
+  image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+  for name in names:
+    corrupt = functools.partial(corruptions.corrupt, name=name, severity=1)
+    call(
+      f"config.evaluate.corruptions, {name}",
+      lambda corrupt=corrupt: jax.eval_shape(corrupt, jax.random.key(0), image),
+    )

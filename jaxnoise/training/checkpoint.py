@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,6 @@ from jaxnoise.core.types import PyTree
 
 _MODEL = ("params", "batch_stats", "ema_params", "ema_batch_stats")
 _TRAIN = ("step", "rng", "opt_state", "method_state")
-
-# Orbax narrates every save at INFO and warns of choices that are made here on purpose.
-logging.getLogger("absl").addFilter(lambda r: "orbax" not in r.pathname or r.levelno > 30)
 
 
 def _split(state: TrainState) -> tuple[dict[str, PyTree], dict[str, PyTree]]:

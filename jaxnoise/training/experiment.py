@@ -66,7 +66,9 @@ def run(
 ) -> list[loop.Result]:
   """Trains every run of a config in its directory and writes its final tables.
 
-  Finished stages are not trained again: the same call resumes where the last one stopped.
+  Every stage is assembled before the first one is trained, so that bad input of a later one is
+  found while nothing is written. Finished stages are neither trained nor measured again: the same
+  call resumes where the last one stopped. SIGTERM saves and returns early at any point.
 
   Args:
     config: fields of `schema.default`.
@@ -74,20 +76,25 @@ def run(
     quiet: print no progress.
 
   Returns:
-    One result per run; fewer than planned when SIGTERM stopped one.
+    One result per run; fewer than planned, or an unfinished last one, when SIGTERM came.
   """
   tell = (lambda text: None) if quiet else (lambda text: print(text, flush=True))
+  stages = plan(config, Path(workdir))
+  pending: dict[str, build.Run] = {}
+  for stage, directory in stages:
+    pending[str(directory)] = build.assemble(stage, pending=pending)
   results = []
-  for stage, directory in plan(config, Path(workdir)):
-    assembled = build.assemble(stage)
-    if not quiet:
+  with loop.stop_on_sigterm() as stop:
+    for stage, directory in stages:
+      # Again, now that what it builds on is trained; a single run is used as it is.
+      assembled = pending[str(directory)] if len(stages) == 1 else build.assemble(stage)
       tell(describe(assembled, directory))
-    result = loop.train(assembled, directory, quiet=quiet)
-    results.append(result)
-    if not result.finished:
+      result = loop.train(assembled, directory, quiet=quiet, stop=stop)
+      results.append(result)
+      if result.finished and finish(assembled, result, directory, tell, stop):
+        continue
       tell(f"stopped at step {result.step}; the same command resumes")
       break
-    finish(assembled, result, directory, tell)
   return results
 
 
@@ -102,62 +109,83 @@ def describe(run: build.Run, directory: Path) -> str:
   )
 
 
-def finish(run: build.Run, result: loop.Result, directory: Path, tell: Tell) -> dict[str, Any]:
+def finish(
+  run: build.Run, result: loop.Result, directory: Path, tell: Tell, stop: Callable[[], bool]
+) -> bool:
   """Measures the finished network on the clean and the corrupted test set; writes the tables.
 
   tables/clean.json: predictor -> metric -> one number per seed, with n. tables/corruptions.json:
-  predictor -> one (corruption, severity) table per seed, when the config names corruptions.
+  predictor -> one (corruption, severity) table per seed, when the config names corruptions. Tables
+  that are there for this step are left as they are.
 
   Returns:
-    The content of both.
+    Whether everything is written; False when asked to stop.
   """
   config = run.config
+  names = build.corruption_names(config["evaluate"]["corruptions"])
+  tables = directory / "tables"
+  clean, corrupted = (_read(tables / f"{n}.json", result.step) for n in ("clean", "corruptions"))
   test_set = evaluation.TestSet(run.source.test, config["evaluate"]["batch_size"], run.mesh)
   measure = evaluation.make_measure(run.method, run.mesh)
-  names = build.corruption_names(config["evaluate"]["corruptions"])
-  clean: dict[str, dict[str, list[float]]] = {}
+  count = config["seeds"]
+  states = [result.state] if count == 1 else [seeds.take(result.state, s) for s in range(count)]
+  common = {"seeds": [config["seed"] + s for s in range(count)], "step": result.step}
+  if clean is None:
+    measured = [evaluation.measure_set(measure, state, test_set) for state in states]
+    clean = {**common, "n": test_set.count, **_clean_table(measured)}
+    writers.write_json(tables / "clean.json", clean)
+  if names and corrupted is None:
+    levels = len(config["evaluate"]["severities"])
+    tell(f"measuring {len(names)} corruptions at {levels} severities")
+    # One corrupted test set for every seed and method: the table compares networks, not draws.
+    cells = evaluation.corruption_table(
+      measure,
+      states,
+      test_set,
+      names=names,
+      severities=config["evaluate"]["severities"],
+      rng=rng.fold(jax.random.key(0), "corruptions"),
+      stop=stop,
+    )
+    if cells is None:
+      return False
+    corrupted = {**common, "predictors": _corruption_rows(cells)}
+    writers.write_json(tables / "corruptions.json", corrupted)
+  for predictor, values in clean["predictors"].items():
+    rows = corrupted["predictors"][predictor] if names else None
+    tell(summary(predictor, values, rows))
+  return True
+
+
+def _read(path: Path, step: int) -> dict[str, Any] | None:
+  """A table of this very step, or None."""
+  table = writers.read_json(path) if path.exists() else None
+  return table if table is not None and table["step"] == step else None
+
+
+def _clean_table(measured: list[Mapping[str, Any]]) -> dict[str, Any]:
+  predictors: dict[str, dict[str, list[float]]] = {}
   bins: dict[str, list] = {}
-  corrupted: dict[str, list] = {}
-  for s in range(config["seeds"]):
-    state = result.state if config["seeds"] == 1 else seeds.take(result.state, s)
-    measured = evaluation.measure_set(measure, state, test_set)
-    for name, value in evaluation.summarise("test", measured).items():
+  for of_seed in measured:
+    for name, value in evaluation.summarise("test", of_seed).items():
       _, predictor, metric = name.split("/")
-      clean.setdefault(predictor, {}).setdefault(metric, []).append(value)
-    for predictor, values in measured.items():
+      predictors.setdefault(predictor, {}).setdefault(metric, []).append(value)
+    for predictor, values in of_seed.items():
       rows = jax.tree.map(lambda x: np.asarray(x).tolist(), values["calibration"]._asdict())
       bins.setdefault(predictor, []).append(rows)
-    if names:
-      levels = len(config["evaluate"]["severities"])
-      tell(f"seed {config['seed'] + s}: {len(names)} corruptions at {levels} severities")
-      # One corrupted test set for every seed and method: the table compares networks, not draws.
-      table = evaluation.corruption_table(
-        measure,
-        state,
-        test_set,
-        names=names,
-        severities=config["evaluate"]["severities"],
-        rng=rng.fold(jax.random.key(0), "corruptions"),
-      )
-      for predictor, cells in table.items():
-        rows = {
-          **evaluation.table_rows(cells),
-          "mean_accuracy": metrics.mean_corruption_accuracy(cells["accuracy"]),
-          "mean_conditional": metrics.mean_corruption_accuracy(cells["conditional"]),
-          "mean_ece": metrics.mean_corruption_accuracy(cells["ece"]),
-        }
-        corrupted.setdefault(predictor, []).append(rows)
-  first = config["seed"]
-  common = {"seeds": list(range(first, first + config["seeds"])), "step": result.step}
-  content = {**common, "n": test_set.count, "predictors": clean, "calibration": bins}
-  writers.write_json(directory / "tables" / "clean.json", content)
-  if names:
-    writers.write_json(
-      directory / "tables" / "corruptions.json", {**common, "predictors": corrupted}
-    )
-  for predictor, values in clean.items():
-    tell(summary(predictor, values, corrupted.get(predictor)))
-  return {"clean": content, "corruptions": corrupted}
+  return {"predictors": predictors, "calibration": bins}
+
+
+def _corruption_rows(cells: list[Mapping[str, Any]]) -> dict[str, list]:
+  out: dict[str, list] = {}
+  for of_seed in cells:
+    for predictor, tables in of_seed.items():
+      means = {
+        f"mean_{field}": metrics.mean_corruption_accuracy(tables[field])
+        for field in ("accuracy", "conditional", "ece")
+      }
+      out.setdefault(predictor, []).append({**evaluation.table_rows(tables), **means})
+  return out
 
 
 def summary(predictor: str, clean: Mapping[str, list[float]], tables: list | None) -> str:
@@ -167,5 +195,6 @@ def summary(predictor: str, clean: Mapping[str, list[float]], tables: list | Non
     for field, label in (("accuracy", "accuracy"), ("conditional", "conditional accuracy")):
       mean = np.mean([t[f"mean_{field}"] for t in tables])
       parts.append(f"mean corruption {label} {mean:.4f}")
+    parts.append(f"over {len(tables[0]['names'])} corruptions")
   count = len(next(iter(clean.values())))
   return f"test {predictor}: {', '.join(parts)} (n = {count} seed(s))"

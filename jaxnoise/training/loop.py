@@ -21,10 +21,9 @@ import numpy as np
 from jaxnoise import data as data_lib
 from jaxnoise import evaluation
 from jaxnoise.core import reduce
-from jaxnoise.core.errors import InputError
 from jaxnoise.core.state import TrainState
 from jaxnoise.core.types import PyTree
-from jaxnoise.training import checkpoint, seeds, sharding, writers
+from jaxnoise.training import checkpoint, rundir, seeds, sharding, writers
 from jaxnoise.training import step as step_lib
 from jaxnoise.training.build import Run
 
@@ -89,6 +88,8 @@ class Programs:
       )
     self.pass_steps = step_lib.pass_steps(method, spec)
 
+    self.all_finite = jax.jit(_all_finite)
+
   def init(self) -> TrainState:
     """The state at step 0, made under jit on every device of the mesh."""
     run = self.run
@@ -125,6 +126,7 @@ def train(
   *,
   quiet: bool = False,
   on_step: Callable[[int], None] | None = None,
+  stop: Callable[[], bool] | None = None,
 ) -> Result:
   """Trains a run in its directory, from its latest checkpoint if there is one.
 
@@ -135,6 +137,7 @@ def train(
     workdir: the run directory; made if missing.
     quiet: print no progress.
     on_step: called with each finished step, for tests and demonstrations.
+    stop: asked before each step whether to save and return; None means on SIGTERM.
 
   Raises:
     InputError: when the directory holds another run, or its checkpoint another model.
@@ -151,7 +154,7 @@ def train(
     2
   """
   workdir = Path(workdir)
-  record = claim(run, workdir)
+  record = rundir.claim(run, workdir)
   programs = Programs(run)
   saver = checkpoint.Checkpointer(
     workdir / "checkpoints",
@@ -160,43 +163,12 @@ def train(
   )
   with contextlib.ExitStack() as stack:
     stack.callback(saver.close)
+    if stop is None:
+      stop = stack.enter_context(stop_on_sigterm())
     state = programs.init()
     if saver.latest_step() is not None:
       state = saver.restore(state)
-    stop = stack.enter_context(_stop_on_sigterm())
     return _Loop(run, programs, saver, record, workdir, quiet).go(state, stop, on_step)
-
-
-def claim(run: Run, workdir: Path) -> dict[str, Any]:
-  """Writes config.json into an empty run directory, or checks that it holds this very run."""
-  path = workdir / "config.json"
-  config = _jsonable(run.config)
-  if path.exists():
-    record = writers.read_json(path)
-    if record["config"] != config:
-      field, old, new = _first_difference(record["config"], config)
-      raise InputError(
-        f"workdir {workdir} holds another run: its config.{field} is {old!r}, not {new!r}; "
-        "choose another --workdir or remove this one"
-      )
-    return record
-  if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
-    raise InputError(
-      f"workdir {workdir} exists and is no run of jaxnoise (it has no config.json); choose another"
-    )
-  record = {
-    "config": config,
-    "num_classes": run.spec.num_classes,
-    "image_shape": list(run.spec.image_shape),
-    "num_train": run.spec.num_train,
-    "steps_per_epoch": run.spec.steps_per_epoch,
-    "num_steps": run.spec.num_steps,
-    "method": run.method.name,
-    "wrappers": list(run.method.wrappers),
-    **writers.provenance(),
-  }
-  writers.write_json(path, record)
-  return writers.read_json(path)
 
 
 class _Loop:
@@ -220,6 +192,7 @@ class _Loop:
     }
     self.pending: tuple[int, Any] | None = None
     self.latest: dict[str, Any] = {}
+    self.text = ""
 
   def go(self, state, stop, on_step) -> Result:
     run, programs = self.run, self.programs
@@ -228,8 +201,11 @@ class _Loop:
     self.writer = writers.MetricsWriter(self.workdir / "metrics.jsonl", step)
     per_step = spec.batch_size * programs.seeds
     self.progress = writers.Progress(spec.num_steps, step, per_step, self.quiet)
-    epoch, orders, zeros, totals, score = -1, None, None, None, None
+    epoch, orders, zeros, totals = -1, None, None, None
     try:
+      if step < spec.num_steps:
+        self._check_finite(state, step)
+        self._measure_all(state)  # compiles before the first step; nothing compiles later
       while step < spec.num_steps and not stop():
         if step // spec.steps_per_epoch != epoch:
           epoch = step // spec.steps_per_epoch
@@ -244,7 +220,7 @@ class _Loop:
         step += 1
         if within + 1 in programs.pass_steps:
           state = programs.example_pass(state, self.data)
-        ended = step == spec.num_steps
+        ended, score = step == spec.num_steps, None
         if ended or _due(step, self.log_every):
           self._tell(step, totals)
           totals = None
@@ -253,6 +229,7 @@ class _Loop:
         if ended or _due(step, self.save_every):
           self._save(state, step, totals, score)
           totals = None
+        self.progress.update(step, self.text)
         if on_step is not None:
           on_step(step)
       if step < spec.num_steps and step > start:
@@ -277,19 +254,27 @@ class _Loop:
     totals = jax.device_get(totals)
     values = {}
     for name, (total, count) in totals.items():
-      mean = np.asarray(total) / np.asarray(count)
+      mean = np.asarray(total) / np.maximum(count, 1e-30)
       if not np.all(np.isfinite(mean)):
-        kept = self.saver.latest_step()
-        where = "no checkpoint was saved yet" if kept is None else f"step {kept} is kept"
-        raise NonFiniteError(
-          f"{name} is not finite at or before step {step}; {where}. Lower config.optim.lr, or use "
-          "config.precision = 'float32'"
-        )
+        raise self._not_finite(name, step)
       values[f"train/student/{name}"] = _number(mean)
     values["train/student/lr"] = float(self.run.spec.learning_rate(step - 1))
     self._row(step, values)
     loss = np.mean(values.get("train/student/loss", np.nan))
-    self.progress.update(step, f"loss {loss:.3f}{self._accuracy()}")
+    self.text = f"loss {loss:.3f}{self._accuracy()}"
+    self.progress.update(step, self.text, row=True)
+
+  def _not_finite(self, what: str, step: int) -> NonFiniteError:
+    kept = self.saver.latest_step()
+    where = "no checkpoint was saved yet" if kept is None else f"step {kept} is kept"
+    return NonFiniteError(
+      f"{what} is not finite at or before step {step}; {where}. Lower config.optim.lr, or use "
+      "config.precision = 'float32'"
+    )
+
+  def _check_finite(self, state, step: int) -> None:
+    if not bool(self.programs.all_finite(state)):
+      raise self._not_finite("a parameter or statistic", step)
 
   def _accuracy(self) -> str:
     for name, value in self.latest.items():
@@ -300,8 +285,8 @@ class _Loop:
   def _row(self, step: int, values: Mapping[str, Any]) -> None:
     self.writer.write(step, step / self.run.spec.steps_per_epoch, values)
 
-  def _evaluate(self, state, step: int) -> float | None:
-    self._flush()
+  def _measure_all(self, state) -> list[dict[str, float]]:
+    """One row of numbers per seed, over every split."""
     rows = []
     for s in range(self.programs.seeds):
       one = self.programs.of_seed(state, s)
@@ -310,6 +295,11 @@ class _Loop:
         measured = evaluation.measure_set(self.measure, one, test_set)
         row.update(evaluation.summarise(split, measured))
       rows.append(row)
+    return rows
+
+  def _evaluate(self, state, step: int) -> float | None:
+    self._flush()
+    rows = self._measure_all(state)
     self.latest = {k: _number(np.asarray([row[k] for row in rows])) for k in rows[0]}
     self._row(step, self.latest)
     if "holdout" not in self.splits:
@@ -322,7 +312,13 @@ class _Loop:
     if totals is not None:
       self._tell(step, totals)
     self._flush()
+    self._check_finite(state, step)
     self.saver.save(state, step, self.record, score)
+
+
+def _all_finite(state: TrainState) -> jax.Array:
+  kept = (state.params, state.batch_stats, state.ema_params, state.ema_batch_stats)
+  return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(kept)]))
 
 
 def _due(step: int, every: int) -> bool:
@@ -335,25 +331,16 @@ def _number(values: np.ndarray) -> float | list[float]:
   return float(values[0]) if values.size == 1 else [float(v) for v in values]
 
 
-def _jsonable(config: Any) -> Any:
-  if isinstance(config, Mapping):
-    return {k: _jsonable(v) for k, v in config.items()}
-  return [_jsonable(v) for v in config] if isinstance(config, (list, tuple)) else config
-
-
-def _first_difference(old: Mapping, new: Mapping, prefix: str = "") -> tuple[str, Any, Any]:
-  for key in sorted({*old, *new}):
-    a, b = old.get(key), new.get(key)
-    if a != b:
-      if isinstance(a, Mapping) and isinstance(b, Mapping):
-        return _first_difference(a, b, f"{prefix}{key}.")
-      return prefix + key, a, b
-  return prefix, None, None
-
-
 @contextlib.contextmanager
-def _stop_on_sigterm() -> Iterator[Callable[[], bool]]:
-  """Turns SIGTERM into a flag while the loop runs; other threads leave signals alone."""
+def stop_on_sigterm() -> Iterator[Callable[[], bool]]:
+  """Turns SIGTERM into a flag that can be asked; threads other than the main one leave it alone.
+
+  Example:
+    >>> from jaxnoise.training import loop
+    >>> with loop.stop_on_sigterm() as stop:
+    ...   stop()
+    False
+  """
   asked = threading.Event()
   if threading.current_thread() is not threading.main_thread():
     yield asked.is_set

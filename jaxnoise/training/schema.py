@@ -13,7 +13,8 @@ from typing import Any
 
 from jaxnoise.core.errors import InputError, closest
 
-_OPEN = ("model", "method", "policy", "wrapper_args", "stage")
+OPEN = ("model", "method", "policy", "wrapper_args", "stage")
+"""Sections whose fields are arguments of factories."""
 
 
 def default() -> dict[str, Any]:
@@ -42,15 +43,17 @@ _DEFAULT: dict[str, Any] = {
     "labels": "",
     # Keep this many training examples (the first ones); 0 keeps all.
     "limit": 0,
-    # Class-balanced examples held out of training, on which "best" is chosen.
+    # Class-balanced examples held out of training; the checkpoint best on them is kept as well.
     "holdout": 0,
+    # Which examples are held out and trusted: the same for every seed of an experiment.
+    "split_seed": 0,
     # Class-balanced examples with true labels for methods that ask for a trusted pool.
     "trusted": 0,
     "trusted_in_train": True,
     # What becomes of an epoch's last partial batch: "drop" or "keep".
     "remainder": "drop",
   },
-  # The first transform of every training image: pad-and-crop, then flip.
+  # The first transform of every training image: flip, then pad and crop.
   "first": {"padding": 0, "flip": False},
   # What further views are drawn with, for methods that have a `policy`; "" for none.
   "policy": {"name": ""},
@@ -73,7 +76,8 @@ _DEFAULT: dict[str, Any] = {
   "evaluate": {
     "every": "1 epoch",
     "batch_size": 500,
-    # Corruptions evaluated at the end of the run: names, or ("all",) for every implemented one.
+    # Corruptions evaluated at the end of the run: names, ("standard",) for those of the benchmark's
+    # 15 that are implemented, ("all",) for its validation corruptions too.
     "corruptions": (),
     "severities": (1, 2, 3, 4, 5),
   },
@@ -128,7 +132,7 @@ def _check(given: Mapping, default: Mapping, where: str) -> dict[str, Any]:
     name = f"{where}.{key}"
     if key not in default:
       raise InputError(f"{name} is no field of {where}: {closest(key, default)}")
-    if key in _OPEN:
+    if key in OPEN:
       out[key] = _plain(name, value, dict)
     elif isinstance(default[key], dict):
       if not isinstance(value, Mapping):

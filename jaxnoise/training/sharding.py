@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxnoise.core.errors import InputError
-from jaxnoise.core.types import Array, PyTree
+from jaxnoise.core.types import Array
 
 
 def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -38,14 +38,6 @@ def batch(mesh: Mesh) -> NamedSharding:
 def constrain_batch(x: Array, mesh: Mesh) -> Array:
   """Asks the compiler to split the leading axis of x over the devices."""
   return jax.lax.with_sharding_constraint(x, batch(mesh))
-
-
-def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
-  """Puts a fresh copy of host or device arrays on every device of the mesh.
-
-  The copy matters: a step that donates its state must not own buffers that somebody else holds.
-  """
-  return jax.jit(lambda t: t, out_shardings=replicated(mesh))(tree)
 
 
 def check_divides(mesh: Mesh, field: str, count: int) -> None:

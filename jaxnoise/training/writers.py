@@ -160,15 +160,22 @@ class Progress:
   def _rate(self, step: int) -> float:
     return (step - self._start) * self._per_step / max(time.monotonic() - self._begun, 1e-9)
 
-  def update(self, step: int, text: str) -> None:
-    """Tells how far the run is; `text` is what was last measured."""
-    if self._quiet:
+  def update(self, step: int, text: str, *, row: bool = False) -> None:
+    """Tells how far the run is, at most once a second on a terminal.
+
+    Args:
+      step: the steps dispatched so far.
+      text: what was last measured.
+      row: whether it was measured just now; without a terminal, only such news is a line.
+    """
+    now = time.monotonic()
+    if self._quiet or (not row and (self._bar is None or now - self._told < 1)):
       return
     rate = f"{self._rate(step):,.0f} images/s"
     if self._bar is not None:
+      self._told = now
       self._bar.update(self._task, completed=step, rate=rate, description=text or "training")
       return
-    now = time.monotonic()
     if now - self._told >= 5 or step == self._total:
       self._told = now
       done = max(step - self._start, 1)

@@ -20,7 +20,7 @@ def setting(devices, batch_size):
   params, stats = network.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
   state = TrainState.create(jax.random.key(1), params, stats)
   method = methods.with_ema(methods.erm(network, spec=SPEC), network)
-  state = sharding.replicate(method.init_state(state), mesh)
+  state = jax.device_put(method.init_state(state), sharding.replicated(mesh))
   test_set = evaluation.TestSet(source.test, batch_size, mesh)
   return source, network, state, test_set, evaluation.make_measure(method, mesh)
 
@@ -50,8 +50,8 @@ def test_measures_equal_numpy(devices, batch_size):
 def test_corruption_table_equals_corrupting_by_hand():
   source, network, state, test_set, measure = setting(1, 4)
   key = jax.random.key(5)
-  table = evaluation.corruption_table(
-    measure, state, test_set, names=("gaussian_noise", "contrast"), severities=(1, 5), rng=key
+  (table,) = evaluation.corruption_table(
+    measure, [state], test_set, names=("gaussian_noise", "contrast"), severities=(1, 5), rng=key
   )
   image, label = jnp.asarray(source.test_images, jnp.float32) / 255, np.asarray(source.test_labels)
 
