@@ -142,6 +142,7 @@ class Progress:
   def __init__(self, total: int, start: int, examples_per_step: int, quiet: bool = False):
     self._total, self._start, self._per_step = total, start, examples_per_step
     self._begun = self._told = time.monotonic()
+    self._timed = False
     self._quiet = quiet
     self._bar = self._task = None
     if sys.stdout.isatty() and not quiet:
@@ -169,6 +170,8 @@ class Progress:
       row: whether it was measured just now; without a terminal, only such news is a line.
     """
     now = time.monotonic()
+    if not self._timed:  # the first step compiled; the rate is that of the others
+      self._timed, self._start, self._begun = True, step, now
     if self._quiet or (not row and (self._bar is None or now - self._told < 1)):
       return
     rate = f"{self._rate(step):,.0f} images/s"
