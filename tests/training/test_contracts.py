@@ -9,7 +9,7 @@ import pytest
 
 from jaxnoise import augment, data, methods
 from jaxnoise.core import Aux, InputError, SideBatch, reduce
-from jaxnoise.training import experiment, loop, schema
+from jaxnoise.training import checkpoint, experiment, loop, schema, seeds, writers
 from tests.toy import toy_network
 from tests.training.common import CONFIG, assert_same, tiny_run, tiny_source
 
@@ -82,6 +82,7 @@ def trusted_erm(network, *, spec):
       metrics = {
         "loss": reduce.mean_count(own),
         "trusted_index": (jnp.sum(2.0 ** side["index"]), jnp.ones(())),
+        "never_drawn": reduce.mean_count(_weights(state)[batch["side"]["drawn"]["index"]] == 0),
         "clean": (jnp.asarray("clean_label" in batch, float), jnp.ones(())),
       }
       return jnp.mean(own) + jnp.mean(trusted), Aux(out.batch_stats, own, metrics)
@@ -95,7 +96,8 @@ def trusted_erm(network, *, spec):
 
 def _weights(state):
   del state
-  return jnp.arange(12.0)
+  index = jnp.arange(12.0)
+  return jnp.where(index % 4 == 3, index, 0.0)  # of the twelve, three may be drawn; not the first
 
 
 def test_side_batches_visit_the_pool_and_are_trained_on(tmp_path):
@@ -113,11 +115,10 @@ def test_side_batches_visit_the_pool_and_are_trained_on(tmp_path):
   pool = run.source.pools["trusted"]
   np.testing.assert_array_equal(pool.labels, np.asarray(source.labels)[np.asarray(pool.ids)])
   loop.train(run, tmp_path / "run", quiet=True)
-  from jaxnoise.training import writers
-
   row = next(r for r in writers.read_rows(tmp_path / "run" / "metrics.jsonl") if "epoch" in r)
   # Three steps of four draws without replacement visit each of the twelve examples once.
   assert 3 * row["train/student/trusted_index"] == 2**12 - 1
+  assert row["train/student/never_drawn"] == 0, "an example of weight zero was drawn"
   assert row["train/student/clean"] == 0, "true labels must not reach a loss"
 
 
@@ -137,38 +138,50 @@ def noisy_mix_factory(network, *, spec):
   return methods.with_ema(method, network, decay=0.5)
 
 
-@pytest.mark.parametrize("factory", [methods.erm, noisy_mix_factory, loss_collector])
-def test_two_seeds_equal_two_single_runs(tmp_path, factory):
-  both = loop.train(tiny_run(factory, seeds=2, seed=5), tmp_path / "both", quiet=True)
+@pytest.mark.parametrize(
+  ("factory", "changes"),
+  [
+    (methods.erm, {}),
+    (noisy_mix_factory, {}),
+    (loss_collector, {}),
+    # Every seed, alone or with others, has the same examples held out.
+    (methods.erm, {"data": {"holdout": 12}}),
+  ],
+  ids=["erm", "noisymix", "collector", "holdout"],
+)
+def test_two_seeds_equal_two_single_runs(tmp_path, factory, changes):
+  both = loop.train(tiny_run(factory, seeds=2, seed=5, **changes), tmp_path / "both", quiet=True)
   for s in range(2):
-    single = loop.train(tiny_run(factory, seed=5 + s), tmp_path / f"one{s}", quiet=True)
-    from jaxnoise.training import seeds
-
+    one = tiny_run(factory, seed=5 + s, **changes)
+    single = loop.train(one, tmp_path / f"one{s}", quiet=True)
     mine = seeds.take(both.state, s)
     assert_same(mine.params, single.state.params, rtol=1e-4, atol=1e-5)
     assert_same(mine.ema_params, single.state.ema_params, rtol=1e-4, atol=1e-5)
     assert_same(mine.method_state, single.state.method_state, rtol=1e-4, atol=1e-5)
+    assert any(name.startswith("holdout/") for name in single.metrics) == bool(changes)
     for name, value in single.metrics.items():
       np.testing.assert_allclose(both.metrics[name][s], value, rtol=1e-4, atol=1e-5)
 
 
-def test_five_steps_of_two_seeds_equal_single_runs_in_float64():
-  from jaxnoise.training import seeds
+def test_five_steps_of_two_seeds_equal_two_single_runs_in_float64():
+  def five_steps(**changes):
+    programs = loop.Programs(tiny_run(noisy_mix_factory, **changes))
+    arrays = data.device_data(programs.run.source)
+    state, totals = programs.init(), None
+    for step in range(5):
+      if step % 3 == 0:  # an epoch has three
+        orders = programs.epoch_orders(state, step // 3)
+      totals = programs.zero_totals(state, arrays, orders) if totals is None else totals
+      state, totals = programs.step(state, arrays, orders, totals)
+    return state, totals
 
   with jax.enable_x64(True):
-    run = tiny_run(noisy_mix_factory, seeds=2)
-    single = tiny_run(noisy_mix_factory)
-    arrays = data.device_data(run.source)
-    states = []
-    for one in (run, single):
-      programs = loop.Programs(one)
-      state = programs.init()
-      orders = programs.epoch_orders(state, 0)
-      for _ in range(3):
-        totals = programs.zero_totals(state, arrays, orders)
-        state, _ = programs.step(state, arrays, orders, totals)
-      states.append(state)
-    assert_same(seeds.take(states[0], 0).params, states[1].params, rtol=1e-9, atol=1e-9)
+    both, both_totals = five_steps(seeds=2, seed=5)
+    for s in range(2):
+      state, totals = five_steps(seed=5 + s)
+      assert {x.dtype for x in jax.tree.leaves(state.params)} == {np.dtype("float64")}
+      assert_same(seeds.take(both, s), state, rtol=1e-9, atol=1e-9)
+      assert_same(jax.tree.map(lambda x, s=s: x[s], both_totals), totals, rtol=1e-9, atol=1e-9)
 
 
 # --- stages and teachers -------------------------------------------------------------------------
@@ -214,8 +227,12 @@ def test_stages_run_in_order_and_resume_between(tmp_path, monkeypatch):
   teacher, student = (r.state for r in results)
   assert student.teacher is not None and teacher.teacher is None
   assert_same(student.teacher["params"], teacher.params)
-  saved = tmp_path / "run" / "student" / "checkpoints" / "4"
-  assert not any("teacher" in path.name for path in saved.rglob("*"))
+  saver = checkpoint.Checkpointer(tmp_path / "run" / "student" / "checkpoints")
+  saved = saver._manager.item_metadata(saver.latest_step())
+  saver.close()
+  model, rest = (set(getattr(saved[item], "tree", saved[item])) for item in ("model", "train"))
+  assert {"params"} <= model <= {"params", "batch_stats", "ema_params", "ema_batch_stats"}
+  assert {"opt_state"} <= rest <= {"step", "rng", "opt_state", "method_state"}
 
 
 def test_teacher_is_an_input_of_the_program_not_a_constant():

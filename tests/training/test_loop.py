@@ -92,15 +92,16 @@ def test_one_step_on_1_and_on_8_devices_agrees(factory):
   assert_same(first_step(1, factory), first_step(8, factory), rtol=1e-6, atol=1e-6)
 
 
-def flops_per_device(devices):
-  programs, state, arrays, orders, totals = ready(devices, methods.erm)
+def flops_per_device(devices, factory):
+  programs, state, arrays, orders, totals = ready(devices, factory)
   compiled = programs.step.lower(state, arrays, orders, totals).compile()
   return compiled.cost_analysis()["flops"]
 
 
-def test_batches_are_split_over_the_devices():
+@pytest.mark.parametrize("factory", [methods.erm, noisy_mix_factory])
+def test_batches_are_split_over_the_devices(factory):
   # The toy network is so small that what is not split (order, optimizer, sums) shows as well.
-  assert flops_per_device(8) < 0.3 * flops_per_device(1)
+  assert flops_per_device(8, factory) < 0.3 * flops_per_device(1, factory)
 
 
 def diverging(network, *, spec):
@@ -145,17 +146,37 @@ def test_nothing_compiles_after_the_first_epoch(tmp_path):
   assert counts[9] == counts[3], "a compilation after the first epoch"
 
 
+def visit_counter(network, *, spec):
+  """ERM that counts how often the loss was given each training example."""
+  inner = methods.erm(network, spec=spec)
+
+  def loss_fn(state):
+    def fn(params, batch, rng):
+      loss, aux = inner.loss_fn(state)(params, batch, rng)
+      return loss, aux._replace(extra=batch["index"])
+
+    return fn
+
+  def count(state, batch, aux, rng):
+    del batch, rng
+    visits = state.method_state["visits"]
+    return state.with_method_state("visits", visits.at[aux.extra].add(1))
+
+  return dataclasses.replace(
+    inner,
+    loss_fn=loss_fn,
+    post_step=count,
+    init_state=lambda state: state.with_method_state("visits", jnp.zeros(spec.num_train, int)),
+  )
+
+
 def test_the_kept_remainder_is_trained_on(tmp_path):
   seen = []
-
-  def recorder(network, *, spec):
-    inner = loss_collector(network, spec=spec)
-    return dataclasses.replace(inner, passes_per_epoch=1)
-
-  run = tiny_run(recorder, source=tiny_source(40), data={"remainder": "keep"}, total="1 epoch")
-  loop.train(run, tmp_path / "run", quiet=True, on_step=seen.append)
-  row = next(r for r in writers.read_rows(tmp_path / "run" / "metrics.jsonl") if "epoch" in r)
-  assert seen == [1, 2, 3] and np.isfinite(row["train/student/loss"])
+  kept = {"source": tiny_source(40), "data": {"remainder": "keep"}, "total": "1 epoch"}
+  run = tiny_run(visit_counter, **kept)
+  result = loop.train(run, tmp_path / "run", quiet=True, on_step=seen.append)
+  assert seen == [1, 2, 3]
+  np.testing.assert_array_equal(result.state.method_state["visits"], np.ones(40))
   with pytest.raises(InputError, match=r"last partial batch .* is 4 examples, which 8 devices"):
     tiny_run(source=tiny_source(20), data={"remainder": "keep"}, devices=8)
 
