@@ -216,6 +216,12 @@ def test_partner_gradient_is_that_of_indexing():
   ours = jax.grad(lambda v: jnp.sum(weights * augment.take_partners(v, partners) ** 2))(x)
   plain = jax.grad(lambda v: jnp.sum(weights * v[flat] ** 2))(x)
   np.testing.assert_allclose(ours, plain, rtol=1e-6)
+  of = lambda take: lambda v: jnp.sum(weights * take(v) ** 3)
+  products = [
+    jax.jvp(jax.grad(of(take)), (x,), (weights,))[1]
+    for take in (lambda v: augment.take_partners(v, partners), lambda v: v[flat])
+  ]
+  np.testing.assert_allclose(*products, rtol=1e-5)
 
 
 def test_image_gradient_flows():
