@@ -89,7 +89,8 @@ def assemble(
   source, holdout = load_source(config["data"], source)
   if network is None:
     network = make_network(config, source.num_classes)
-  factory = method or lookup("config.method.name", methods, config["method"].get("name", ""), "network")
+  name = config["method"].get("name", "")
+  factory = method or lookup("config.method.name", methods, name, "network")
   teacher_network, teacher = None, None
   if config["teacher"]:
     teacher_network, teacher = load_run("config.teacher", config["teacher"], source, pending)
