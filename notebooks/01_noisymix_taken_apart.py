@@ -69,7 +69,6 @@ for name, (total, rows) in aux.metrics.items():
 # places where something may be mixed in. Tap 0 is the normalised image, tap $k$ the output of
 # stage $k$.
 
-
 # %%
 @jax.jit
 def look_inside(state, batch, rng):
@@ -86,7 +85,6 @@ def look_inside(state, batch, rng):
   spied = methods.noisymix(network._replace(apply=apply), spec=spec)
   spied.loss_fn(state)(state.params, batch, rng)
   return seen
-
 
 # %%
 def grid(images, rows, title):
@@ -126,7 +124,6 @@ grid(views[:8].swapaxes(0, 1), ["$x^0$", "$x^1$", "$x^2$"], "the clean image and
 # authors' code, and here by default, the additive noise is two and three times as strong on the
 # second and third view. Keys are derived from names, so a notebook can repeat a draw of the loss.
 
-
 # %%
 @jax.jit
 def draws(rng):
@@ -143,7 +140,6 @@ def find(wanted):
     if stage == wanted and 0.5 < lam < 0.7:
       return jax.random.key(seed), lam, partners
   raise LookupError
-
 
 # %%
 key, lam, partners = find(0)
@@ -167,8 +163,7 @@ inside = look_inside(state, batch, key)
 before, after = inside["before 1"][:, 0], inside["after 1"][:, 0]
 maps = jnp.stack([before[0], before[partners[0]], after[0]])
 channels = np.stack([signed(maps[..., c]) for c in range(8)], axis=1)
-labels = ["$g_1(x)$", r"$g_1(x)_\sigma$", "$h$"]
-grid(channels, labels, rf"mixed at stage 1, $\lambda$ = {lam:.2f}")
+grid(channels, ["$g_1(x)$", r"$g_1(x)_\sigma$", "$h$"], rf"mixed at stage 1, $\lambda$ = {lam:.2f}")
 changed = [k for k in range(4) if bool(jnp.any(inside[f"before {k}"] != inside[f"after {k}"]))]
 print("taps that changed something:", changed)
 
@@ -217,7 +212,6 @@ def dissected_step(state, batch, rng):
   cosine = optax.tree_utils.tree_vdot(label, stability) / (norms[0] * norms[1])
   return new, grads, (values, norms, cosine), (label_pixels, stability_pixels)
 
-
 # %% [markdown]
 # On the parameters of section 1 and with the same key, the two gradients must add up to the one
 # found there. Then we train for a moment and watch them.
@@ -225,8 +219,7 @@ def dissected_step(state, batch, rng):
 # %%
 current = state.replace(opt_state=optimizer.init(params))
 _, summed, _, _ = dissected_step(current, batch, rng)
-difference = optax.global_norm(jax.tree.map(jnp.subtract, summed, grads))
-mismatch = float(difference) / grad_norm
+mismatch = float(optax.global_norm(jax.tree.map(jnp.subtract, summed, grads))) / grad_norm
 print(f"relative difference to jax.grad of the whole loss: {mismatch:.1e}")
 
 history = []
@@ -294,11 +287,9 @@ def switched(row):
     "jsd_weight": GAMMA if "J" in row else 0.0,
   }
 
-
 # %% [markdown]
 # Ten programs are compiled, so the network had better be small. It also shows what a method needs
 # to know of a network: two functions, with a call of `tap` wherever something may be mixed in.
-
 
 # %%
 def init(rng, image):
@@ -325,8 +316,7 @@ small = core.Network(init, apply, num_stages=1)
 # Training is ten lines: a step that draws nothing but from its key, and a loop that dispatches it.
 
 # %%
-EPOCHS = 3 if FAST else 20
-BATCH = 64
+EPOCHS, BATCH = 3 if FAST else 20, 64
 BATCHES = spec.num_train // BATCH
 
 
@@ -352,25 +342,21 @@ def train(method, seed=0):
       state = step(state, train_set, order)
   return state
 
-
 # %% [markdown]
 # Besides the clean test set, one corruption each of noise, weather and resolution, at severity 5 of
 # 5. Blur would show nothing: radii scale with the image, and on 8 pixels little is left of them.
 
 # %%
-test_set = data.pool_data(source.test)
-test = data.gather(test_set, jnp.arange(360))
+test = data.gather(data.pool_data(source.test), jnp.arange(360))
 test_images = {"clean": test["image"]}
 for name in ("gaussian_noise", "fog", "pixelate"):
-  corrupted = corruptions.corrupt(jax.random.key(3), test["image"], name, 5)
-  test_images[name] = corrupted
+  test_images[name] = corruptions.corrupt(jax.random.key(3), test["image"], name, 5)
 grid([x[:8] for x in test_images.values()], list(test_images), "the test sets")
 
 
 @jax.jit
 def accuracy(params, image):
   return jnp.mean(jnp.argmax(small.apply(params, {}, image).logits, -1) == test["label"])
-
 
 # %%
 table = {}
@@ -407,10 +393,8 @@ assert all(bool(jnp.any(g != 0)) for g in pixel_grads)
 assert bool(jnp.array_equal(views[:, 0], batch["image"]))
 assert all(float(jnp.abs(views[:, v] - views[:, 0]).max()) > 0.1 for v in (1, 2))
 assert abs(untouched - 0.65**2) < 0.02
-assert changed == [1]
-assert mismatch < 1e-3
-assert (values[1] >= 0).all() and np.isfinite(norms).all()
-assert list(table) == ROWS
+assert changed == [1] and mismatch < 1e-3
+assert (values[1] >= 0).all() and np.isfinite(norms).all() and list(table) == ROWS
 assert all(0 <= value <= 100 for line in table.values() for value in line)
 assert table["----"][0] > (30 if FAST else 85)
 print(f"all checks passed after {time.perf_counter() - started:.0f} s")
