@@ -204,8 +204,10 @@ class _Loop:
     epoch, orders, zeros, totals = -1, None, None, None
     try:
       if step < spec.num_steps:
+        # Compiled before the first step, wanted only later: nothing compiles after an epoch.
         self._check_finite(state, step)
-        self._measure_all(state)  # compiles before the first step; nothing compiles later
+        self._measure_all(state)
+        self._learning_rate(step)
       while step < spec.num_steps and not stop():
         if step // spec.steps_per_epoch != epoch:
           epoch = step // spec.steps_per_epoch
@@ -258,11 +260,14 @@ class _Loop:
       if not np.all(np.isfinite(mean)):
         raise self._not_finite(name, step)
       values[f"train/student/{name}"] = _number(mean)
-    values["train/student/lr"] = float(self.run.spec.learning_rate(step - 1))
+    values["train/student/lr"] = self._learning_rate(step - 1)
     self._row(step, values)
     loss = np.mean(values.get("train/student/loss", np.nan))
     self.text = f"loss {loss:.3f}{self._accuracy()}"
     self.progress.update(step, self.text, row=True)
+
+  def _learning_rate(self, step: int) -> float:
+    return float(self.run.spec.learning_rate(step))
 
   def _not_finite(self, what: str, step: int) -> NonFiniteError:
     kept = self.saver.latest_step()

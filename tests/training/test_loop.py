@@ -128,7 +128,13 @@ def test_a_non_finite_loss_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_
   assert sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir()) == ["6"]
 
 
-def test_nothing_compiles_after_the_first_epoch(tmp_path):
+# On one device all that comes later is compiled before the first step. On several the checkpoint
+# library compiles the copies it writes at its first save, so that has to fall into the first epoch.
+RARE = {"evaluate": {"every": "2 epochs"}, "checkpoint": {"every": "2 epochs"}}
+
+
+@pytest.mark.parametrize(("devices", "changes"), [(1, RARE), (8, {})], ids=["one", "eight"])
+def test_nothing_compiles_after_the_first_epoch(tmp_path, devices, changes):
   compiled, counts = [], {}
 
   def listen(name, *_, **__):
@@ -136,14 +142,15 @@ def test_nothing_compiles_after_the_first_epoch(tmp_path):
       compiled.append(name)
 
   jax.monitoring.register_event_duration_secs_listener(listen)
-  run = tiny_run(loss_collector, source=tiny_source(40), data={"remainder": "keep"}, devices=8)
+  remainder = {"data": {"remainder": "keep"}, "total": "6 epochs"}
+  run = tiny_run(loss_collector, source=tiny_source(40), devices=devices, **changes, **remainder)
   assert run.spec.steps_per_epoch == 3
   loop.train(
     run, tmp_path / "run", quiet=True, on_step=lambda step: counts.update({step: len(compiled)})
   )
   jax.monitoring.unregister_event_duration_listener(listen)
   assert counts[3] > 0
-  assert counts[9] == counts[3], "a compilation after the first epoch"
+  assert counts[18] == counts[3], "a compilation after the first epoch"
 
 
 def visit_counter(network, *, spec):
