@@ -1,6 +1,6 @@
 """What NoisyMix costs over the network it trains: full step over bare forward and backward.
 
-  python benchmarks/noisymix_step.py [--rounds 9]
+  python benchmarks/noisymix_step.py [--rounds 9] [--batch 128] [--precision bfloat16]
 
 The full step is the one the loop runs: gather from uint8, crop and flip, two AugMix views per
 image, mixing, noise, the loss with its stability term, the gradient, SGD. The bare one is the
@@ -22,21 +22,24 @@ from jaxnoise import data, losses
 from jaxnoise.training import build, loop
 
 CASES = {
-  "preact_resnet18, 32 px, B = 16 x 3": (
+  "preact_resnet18, 32 px": (
     {"name": "preact_resnet18", "variant": "noisymix"}, 32, 16, {"padding": 4, "flip": True},
   ),
-  "wide_resnet-16-1, 16 px, B = 128 x 3": (
+  "wide_resnet-16-1, 16 px": (
     {"name": "wide_resnet", "depth": 16, "widen_factor": 1}, 16, 128, {"padding": 2, "flip": True},
   ),
 }  # fmt: skip
 
 
-def compare(model: dict, side: int, batch: int, first: dict, rounds: int) -> tuple[list, list]:
+def compare(
+  model: dict, side: int, batch: int, first: dict, rounds: int, precision: str
+) -> tuple[list, list]:
   """Seconds of the full step and of the bare gradient, one pair per round."""
   half = (0.5, 0.5, 0.5)
   config = {
     "batch_size": batch,
     "total": "200 epochs",
+    "precision": precision,
     "first": first,
     "policy": {"name": "augmix", "width": 3, "depth": -1, "severity": 3.0},
     "model": {**model, "mean": half, "std": half},
@@ -78,17 +81,20 @@ def compare(model: dict, side: int, batch: int, first: dict, rounds: int) -> tup
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--rounds", type=int, default=9)
-  rounds = parser.parse_args().rounds
+  parser.add_argument("--batch", type=int, help="B of every case; 3B images go through the network")
+  parser.add_argument("--precision", default="float32", help="float32 or bfloat16")
+  args = parser.parse_args()
   device = jax.devices()[0]
   devices = f"{jax.device_count()} x {device.platform} ({device.device_kind})"
   print(f"{devices}, jax {jax.__version__}")
-  for name, case in CASES.items():
-    full, bare = compare(*case, rounds)
+  for name, (model, side, batch, first) in CASES.items():
+    batch = args.batch or batch
+    full, bare = compare(model, side, batch, first, args.rounds, args.precision)
     ratios = [f / b for f, b in zip(full, bare, strict=True)]
     step_ms, bare_ms = (1e3 * statistics.median(times) for times in (full, bare))
     print(
-      f"{name}: step {step_ms:.1f} ms, bare {bare_ms:.1f} ms, ratio {step_ms / bare_ms:.3f} "
-      f"(rounds {min(ratios):.3f} to {max(ratios):.3f}, n = {rounds})",
+      f"{name}, B = {batch} x 3, {args.precision}: step {step_ms:.1f} ms, bare {bare_ms:.1f} ms, ratio {step_ms / bare_ms:.3f} "
+      f"(rounds {min(ratios):.3f} to {max(ratios):.3f}, n = {args.rounds})",
       flush=True,
     )
 
