@@ -93,8 +93,8 @@ def main() -> None:
     ratios = [f / b for f, b in zip(full, bare, strict=True)]
     step_ms, bare_ms = (1e3 * statistics.median(times) for times in (full, bare))
     print(
-      f"{name}, B = {batch} x 3, {args.precision}: step {step_ms:.1f} ms, bare {bare_ms:.1f} ms, ratio {step_ms / bare_ms:.3f} "
-      f"(rounds {min(ratios):.3f} to {max(ratios):.3f}, n = {args.rounds})",
+      f"{name}, B = {batch} x 3, {args.precision}: step {step_ms:.1f} ms, bare {bare_ms:.1f} ms, "
+      f"ratio {step_ms / bare_ms:.3f} (rounds {min(ratios):.3f} to {max(ratios):.3f}, n = {args.rounds})",
       flush=True,
     )
 
