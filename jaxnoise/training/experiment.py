@@ -8,7 +8,7 @@ from typing import Any
 
 from jaxnoise.core.errors import InputError, closest
 from jaxnoise.training import build, loop, schema
-from jaxnoise.training.final import finish as finish
+from jaxnoise.training.final import finish
 
 
 def plan(config: Mapping[str, Any], workdir: Path) -> list[tuple[dict[str, Any], Path]]:
