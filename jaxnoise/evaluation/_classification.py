@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from jaxnoise import data as data_lib
 from jaxnoise import metrics
 from jaxnoise.core import reduce
+from jaxnoise.core.errors import InputError
 from jaxnoise.core.state import TrainState
 from jaxnoise.core.types import Array, Method
 from jaxnoise.training import sharding
 
 Measured = Mapping[str, Mapping[str, Any]]
-"""predictor -> {"accuracy": (sum, count), "nll": (sum, count), "calibration": bins,
-"correct": [B]}."""
+"""predictor -> {"accuracy": (sum, count), "nll": (sum, count), "calibration": bins, and of each
+example "correct" [B] float32 (0 on padding), "prediction" [B] int32 (-1 where a logit is not a
+number), "confidence" [B] float32}."""
 Measure = Callable[[TrainState, Array, Array, Array], Measured]
 NUM_BINS = 15
+PER_EXAMPLE = ("correct", "prediction", "confidence")
+"""The parts of a measurement that are joined, not added, over the batches of a set."""
 
 
 def make_measure(method: Method, mesh: Mesh) -> Measure:
@@ -35,13 +41,15 @@ def make_measure(method: Method, mesh: Mesh) -> Measure:
     for name, predict in method.predictors(state).items():
       logits = reduce.promote(predict(image))
       correct = metrics.correct(logits, label)
+      probability = jax.nn.softmax(logits)
+      known = ~jnp.any(jnp.isnan(logits), axis=-1)
       out[name] = {
         "accuracy": reduce.mean_count(correct, mask),
         "nll": reduce.mean_count(metrics.negative_log_likelihood(logits, label), mask),
-        "calibration": metrics.calibration_bins(
-          jax.nn.softmax(logits), label, mask, num_bins=NUM_BINS
-        ),
+        "calibration": metrics.calibration_bins(probability, label, mask, num_bins=NUM_BINS),
         "correct": correct * mask,
+        "prediction": jnp.where(known, jnp.argmax(logits, axis=-1), -1).astype(jnp.int32),
+        "confidence": jnp.max(probability, axis=-1).astype(jnp.float32),
       }
     return out
 
@@ -67,12 +75,35 @@ class TestSet:
   __test__ = False  # not a test, whatever its name tells pytest
 
   def __init__(self, pool: data_lib.Pool, batch_size: int, mesh: Mesh):
-    self.arrays = data_lib.pool_data(pool, sharding.replicated(mesh))
-    self.count = self.arrays["images"].shape[0]
+    self._pool, self._everywhere = pool, sharding.replicated(mesh)
+    self.arrays = data_lib.pool_data(pool, self._everywhere)
+    self.count = pool.size
     devices = mesh.shape["data"]
     size = -(-min(batch_size, self.count) // devices) * devices
     self._order = data_lib.padded_batches(self.count, size)
     self._gather = jax.jit(data_lib.gather, out_shardings=sharding.batch(mesh))
+
+  def like(self, pool: data_lib.Pool, name: str) -> TestSet:
+    """The same test set with other pixels: served in the same batches, by the same program.
+
+    Args:
+      pool: the images, with the labels of this set in its order.
+      name: what the pool is called in an error.
+
+    Raises:
+      InputError: when it is not the same examples, told by shape and labels.
+    """
+    mine, its = self._pool, pool
+    same_labels = its.labels is not None and np.array_equal(its.labels, mine.labels)
+    if its.images.shape != mine.images.shape or not same_labels:
+      raise InputError(
+        f"{name} has images of shape {its.images.shape}, the test set {mine.images.shape}, and "
+        f"{'the same' if same_labels else 'other'} labels; it must be the test set's examples in "
+        "their order"
+      )
+    other = copy.copy(self)
+    other._pool, other.arrays = pool, data_lib.pool_data(pool, self._everywhere)
+    return other
 
   def __iter__(self) -> Iterator[tuple[Array, Array, Array, Array]]:
     """Yields (image, label, mask, index), split over the devices."""
@@ -92,7 +123,8 @@ def measure_set(
     test_set: the set.
 
   Returns:
-    predictor -> {"accuracy", "nll": (sum, count), "calibration": bins, "correct": [N]}.
+    predictor -> {"accuracy", "nll": (sum, count), "calibration": bins, and "correct",
+    "prediction", "confidence": [N]}.
   """
   parts = [measure(state, *batch[:3]) for batch in test_set]
   count = test_set.count
@@ -101,9 +133,10 @@ def measure_set(
 
 def merge(parts: list[Mapping[str, Any]], count: int) -> dict[str, Any]:
   """Adds the measurements of several batches and joins the per-example ones."""
-  summed = [{k: v for k, v in part.items() if k != "correct"} for part in parts]
+  summed = [{k: v for k, v in part.items() if k not in PER_EXAMPLE} for part in parts]
   total = jax.tree.map(lambda *xs: sum(xs[1:], xs[0]), *summed)
-  return {**total, "correct": jnp.concatenate([part["correct"] for part in parts])[:count]}
+  joined = {k: jnp.concatenate([part[k] for part in parts])[:count] for k in PER_EXAMPLE}
+  return {**total, **joined}
 
 
 def summarise(split: str, measured: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:

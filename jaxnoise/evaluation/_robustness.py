@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxnoise import corruptions, metrics
+from jaxnoise import data as data_lib
 from jaxnoise.core.state import TrainState
 from jaxnoise.core.types import Array, PRNGKey
 from jaxnoise.evaluation import _classification
@@ -18,28 +19,83 @@ Cells = dict[str, metrics.CorruptionTable]
 """"accuracy", "conditional", "nll", "ece" -> {(corruption, severity): (sum, count)}."""
 
 
-def corruption_table(
-  measure: _classification.Measure,
-  states: Sequence[TrainState],
-  test_set: _classification.TestSet,
-  *,
-  names: Sequence[str],
-  severities: Sequence[int],
-  rng: PRNGKey,
-  stop: Callable[[], bool] = lambda: False,
-) -> list[dict[str, Cells]] | None:
-  """Measures every predictor on every corruption and severity, made on the device.
+Views = Callable[[str, int], Iterator[tuple[Array, Array, Array]]]
+"""(corruption, severity) -> the corrupted test set in batches of (image, label, mask), every time
+the same examples in the same order."""
+
+
+class CorruptedPools(Protocol):
+  """Corrupted test sets that were made beforehand, such as the files of a benchmark.
+
+  Attributes:
+    names: of the corruptions.
+    severities: of each.
+  """
+
+  names: Sequence[str]
+  severities: Sequence[int]
+
+  def pool(self, name: str, severity: int) -> data_lib.Pool:
+    """The test set's examples under one corruption, in the test set's order, with its labels."""
+    ...
+
+
+def generated_views(test_set: _classification.TestSet, rng: PRNGKey) -> Views:
+  """Corrupts the test set on the device, batch by batch.
 
   The draws depend on the key, the corruption, the severity and the example's position alone: every
   network is tested on the same corrupted images.
 
   Args:
+    test_set: the clean images.
+    rng: key of the corruptions.
+  """
+
+  def views(name: str, severity: int) -> Iterator[tuple[Array, Array, Array]]:
+    for image, label, mask, index in test_set:
+      yield corruptions.corrupt(rng, image, name, severity, index=index), label, mask
+
+  return views
+
+
+def stored_views(test_set: _classification.TestSet, pools: CorruptedPools) -> Views:
+  """Serves corrupted images that were made beforehand; one pool is on the device at a time.
+
+  Args:
+    test_set: the clean images, whose labels and order the pools must have.
+    pools: where the corrupted ones come from.
+
+  Raises:
+    InputError: while they are read, for a pool that is not of the same examples.
+  """
+
+  def views(name: str, severity: int) -> Iterator[tuple[Array, Array, Array]]:
+    pool = pools.pool(name, severity)
+    for image, label, mask, _ in test_set.like(pool, f"{name} at severity {severity}"):
+      yield image, label, mask
+
+  return views
+
+
+def corruption_table(
+  measure: _classification.Measure,
+  states: Sequence[TrainState],
+  test_set: _classification.TestSet,
+  views: Views,
+  *,
+  names: Sequence[str],
+  severities: Sequence[int],
+  stop: Callable[[], bool] = lambda: False,
+) -> list[dict[str, Cells]] | None:
+  """Measures every predictor on every corruption and severity.
+
+  Args:
     measure: from `make_measure`.
     states: of the networks to test, one per seed.
     test_set: the clean images.
+    views: the corrupted ones, from `generated_views` or `stored_views`.
     names: of corruptions.
-    severities: out of 1..5.
-    rng: key of the corruptions.
+    severities: which of each.
     stop: asked before each cell whether to give up.
 
   Returns:
@@ -54,10 +110,9 @@ def corruption_table(
       if stop():
         return None
       parts: list[list[_classification.Measured]] = [[] for _ in states]
-      for image, label, mask, index in test_set:
-        corrupted = corruptions.corrupt(rng, image, name, severity, index=index)
+      for batch in views(name, severity):
         for part, state in zip(parts, states, strict=True):
-          part.append(measure(state, corrupted, label, mask))
+          part.append(measure(state, *batch))
       for part, before, cells in zip(parts, clean, out, strict=True):
         for predictor, tables in cells.items():
           values = _classification.merge([p[predictor] for p in part], test_set.count)
