@@ -1,12 +1,10 @@
-"""Durations, schedules, the optimizer, the schema."""
+"""Durations and the schema."""
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from jaxnoise.core import InputError
-from jaxnoise.training import durations, optim, schema
+from jaxnoise.training import durations, schema
 
 
 @pytest.mark.parametrize(
@@ -31,39 +29,6 @@ def test_bad_durations(text):
 def test_percent_of_what():
   with pytest.raises(InputError, match="percent has no meaning"):
     durations.to_steps("total", "5 percent", steps_per_epoch=1, batch_size=1)
-
-
-def test_cosine_equals_the_authors(golden):
-  data = golden("noisymix")
-  lr, total = float(data["lr_schedule/base_lr"]), int(data["lr_schedule/total_steps"])
-  schedule = optim.cosine(lr, total, lr_min=1e-6)
-  ours = np.asarray([schedule(step) for step in data["lr_schedule/steps"]])
-  np.testing.assert_allclose(ours, lr * data["lr_schedule/multiplier"], rtol=1e-5, atol=1e-8)
-
-
-def test_step_decay_changes_at_its_milestones():
-  schedule = optim.step_decay(0.1, (3, 5), factor=0.2)
-  np.testing.assert_allclose(
-    [schedule(t) for t in range(7)], [0.1, 0.1, 0.1, 0.02, 0.02, 0.004, 0.004], rtol=1e-5
-  )
-
-
-@pytest.mark.parametrize("nesterov", [True, False])
-def test_sgd_is_pytorch_s(nesterov):
-  """g + wd theta enters the momentum; v <- m v + g; theta -= lr (g + m v) or lr v."""
-  config = {**schema.default()["optim"], "nesterov": nesterov, "weight_decay": 0.01}
-  optimizer = optim.make_optimizer(config, optim.step_decay(0.1, (2,)))
-  theta, velocity = np.array([1.0, -2.0]), np.zeros(2)
-  params = jnp.asarray(theta, jnp.float32)
-  state = optimizer.init(params)
-  for t in range(4):
-    gradient = np.array([0.3, -0.1]) * (t + 1)
-    updates, state = optimizer.update(jnp.asarray(gradient, jnp.float32), state, params)
-    params = params + updates
-    g = gradient + 0.01 * theta
-    velocity = 0.9 * velocity + g
-    theta = theta - (0.1 if t < 2 else 0.01) * (g + 0.9 * velocity if nesterov else velocity)
-    np.testing.assert_allclose(params, theta, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
