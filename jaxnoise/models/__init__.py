@@ -6,4 +6,5 @@ from jaxnoise.models._layers import normalise as normalise
 from jaxnoise.models._network import network as network
 from jaxnoise.models._preact_resnet import preact_resnet18 as preact_resnet18
 from jaxnoise.models._stages import frozen_stages as frozen_stages
+from jaxnoise.models._torch_files import read_torch as read_torch
 from jaxnoise.models._wide_resnet import wide_resnet as wide_resnet
