@@ -2,6 +2,9 @@
 
 from jaxnoise.data._archives import cifar10 as cifar10
 from jaxnoise.data._archives import cifar100 as cifar100
+from jaxnoise.data._arrays import arrays as arrays
+from jaxnoise.data._corrupted import Corrupted as Corrupted
+from jaxnoise.data._corrupted import corrupted as corrupted
 from jaxnoise.data._device import DeviceData as DeviceData
 from jaxnoise.data._device import device_data as device_data
 from jaxnoise.data._device import gather as gather
@@ -9,8 +12,12 @@ from jaxnoise.data._device import pool_data as pool_data
 from jaxnoise.data._device import pool_of as pool_of
 from jaxnoise.data._embedded import digits as digits
 from jaxnoise.data._embedded import generated as generated
+from jaxnoise.data._folders import cinic10 as cinic10
+from jaxnoise.data._folders import folder as folder
+from jaxnoise.data._folders import image_pool as image_pool
 from jaxnoise.data._load import load as load
 from jaxnoise.data._npz import npz as npz
+from jaxnoise.data._order import balanced_order as balanced_order
 from jaxnoise.data._order import epoch_order as epoch_order
 from jaxnoise.data._order import padded_batches as padded_batches
 from jaxnoise.data._order import side_order as side_order
@@ -18,3 +25,6 @@ from jaxnoise.data._order import weighted_draw as weighted_draw
 from jaxnoise.data._resident import Pool as Pool
 from jaxnoise.data._resident import Source as Source
 from jaxnoise.data._resident import channel_statistics as channel_statistics
+from jaxnoise.data._svhn import svhn as svhn
+from jaxnoise.data._tfds import tfds as tfds
+from jaxnoise.data._tfds import tfds_pool as tfds_pool

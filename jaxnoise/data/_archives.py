@@ -10,12 +10,12 @@ import pathlib
 import tarfile
 import zlib
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 import numpy as np
 
 from jaxnoise.core.errors import InputError
 from jaxnoise.data._checks import check_labels
+from jaxnoise.data._known import CIFAR10, CIFAR100, Known, Layout
 from jaxnoise.data._pickles import unpickle
 from jaxnoise.data._resident import Source
 
@@ -23,63 +23,7 @@ SIDE = 32
 PIXELS = 3 * SIDE * SIDE
 
 
-class Layout(NamedTuple):
-  """Where one version of an archive keeps what.
-
-  Attributes:
-    archive: the name of the .tar.gz file.
-    folder: the folder in it.
-    train: the files of the training set, in order.
-    test: the file of the test set.
-    label_key: in a python version, the dictionary's key of the labels.
-    label_bytes: in a binary version, bytes before each image, the label last; else 0.
-  """
-
-  archive: str
-  folder: str
-  train: tuple[str, ...]
-  test: str
-  label_key: str = ""
-  label_bytes: int = 0
-
-
-class Cifar(NamedTuple):
-  """A named set: its facts and the versions it comes in, in the order they are looked for.
-
-  Mean and standard deviation are those that the papers normalise with.
-  """
-
-  name: str
-  num_classes: int
-  image_mean: tuple[float, ...]
-  image_std: tuple[float, ...]
-  layouts: tuple[Layout, ...]
-
-
-_BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
-
-CIFAR10 = Cifar(
-  "cifar10", 10, (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010),
-  (
-    Layout("cifar-10-python.tar.gz", "cifar-10-batches-py", _BATCHES, "test_batch", "labels"),
-    Layout(
-      "cifar-10-binary.tar.gz", "cifar-10-batches-bin", tuple(f"{b}.bin" for b in _BATCHES),
-      "test_batch.bin", label_bytes=1,
-    ),
-  ),
-)
-CIFAR100 = Cifar(
-  "cifar100", 100, (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761),
-  (
-    Layout("cifar-100-python.tar.gz", "cifar-100-python", ("train",), "test", "fine_labels"),
-    Layout(
-      "cifar-100-binary.tar.gz", "cifar-100-binary", ("train.bin",), "test.bin", label_bytes=2
-    ),
-  ),
-)
-
-
-def find_archive(cifar: Cifar, path: pathlib.Path) -> Source | None:
+def find_archive(cifar: Known, path: pathlib.Path) -> Source | None:
   """Looks for an official archive at `path` and reads it.
 
   Args:
@@ -136,12 +80,12 @@ def cifar100(path: str | os.PathLike[str]) -> Source:
   return _required(CIFAR100, pathlib.Path(path))
 
 
-def archive_names(cifar: Cifar) -> str:
+def archive_names(cifar: Known) -> str:
   """What can be looked for, for messages: "a.tar.gz or its folder a, ..."."""
   return ", ".join(f"{each.archive} or its folder {each.folder}" for each in cifar.layouts)
 
 
-def _required(cifar: Cifar, path: pathlib.Path) -> Source:
+def _required(cifar: Known, path: pathlib.Path) -> Source:
   source = find_archive(cifar, path)
   if source is None:
     raise InputError(
@@ -150,14 +94,14 @@ def _required(cifar: Cifar, path: pathlib.Path) -> Source:
   return source
 
 
-def _from_folder(cifar: Cifar, layout: Layout, folder: pathlib.Path) -> Source:
+def _from_folder(cifar: Known, layout: Layout, folder: pathlib.Path) -> Source:
   def read(name: str) -> bytes | None:
     return (folder / name).read_bytes() if (folder / name).is_file() else None
 
   return _from_files(cifar, layout, read, str(folder))
 
 
-def _from_tar(cifar: Cifar, path: pathlib.Path) -> Source | None:
+def _from_tar(cifar: Known, path: pathlib.Path) -> Source | None:
   wanted = {
     f"{layout.folder}/{name}" for layout in cifar.layouts for name in (*layout.train, layout.test)
   }
@@ -183,7 +127,7 @@ def _member(files: Mapping[str, bytes], folder: str) -> Callable[[str], bytes | 
 
 
 def _from_files(
-  cifar: Cifar, layout: Layout, read: Callable[[str], bytes | None], where: str
+  cifar: Known, layout: Layout, read: Callable[[str], bytes | None], where: str
 ) -> Source:
   def split(names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
     parts = []
@@ -201,12 +145,12 @@ def _from_files(
   test_images, test_labels = split((layout.test,))
   return Source(
     cifar.name, images, labels, test_images, test_labels, cifar.num_classes,
-    image_mean=cifar.image_mean, image_std=cifar.image_std,
+    image_mean=cifar.image_mean, image_std=cifar.image_std, class_names=cifar.class_names,
   )
 
 
 def _parse_python(
-  cifar: Cifar, layout: Layout, content: bytes, where: str
+  cifar: Known, layout: Layout, content: bytes, where: str
 ) -> tuple[np.ndarray, np.ndarray]:
   batch = unpickle(content, where)
   for key in ("data", layout.label_key):
@@ -227,7 +171,7 @@ def _parse_python(
 
 
 def _parse_binary(
-  cifar: Cifar, layout: Layout, content: bytes, where: str
+  cifar: Known, layout: Layout, content: bytes, where: str
 ) -> tuple[np.ndarray, np.ndarray]:
   record = layout.label_bytes + PIXELS
   if not content or len(content) % record:

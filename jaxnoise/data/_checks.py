@@ -95,6 +95,28 @@ def check_ids(field: str, ids: Any, count: int) -> np.ndarray:
   return frozen(ids)
 
 
+def check_class_names(field: str, names: Any, num_classes: int) -> tuple[str, ...]:
+  """Checks that there are no class names, or one for each class, all different.
+
+  Example:
+    >>> from jaxnoise.data import _checks
+    >>> _checks.check_class_names("class_names", ["cat", "dog"], 2)
+    ('cat', 'dog')
+  """
+  if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+    raise InputError(f"{field}: found {names!r}, expected a sequence of texts; name every class")
+  names = tuple(str(name) for name in names)
+  if names and len(names) != num_classes:
+    raise InputError(
+      f"{field}: found {len(names)} names, expected one for each of the {num_classes} classes or "
+      "none; add the missing ones"
+    )
+  if len(set(names)) != len(names):
+    twice = next(name for name in names if names.count(name) > 1)
+    raise InputError(f"{field}: {twice!r} occurs twice, expected distinct names; rename one class")
+  return names
+
+
 def check_count(field: str, value: Any, low: int, high: int | None = None) -> int:
   """Checks a whole number in low..high and returns it as an int.
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from jaxnoise.core.errors import InputError
 from jaxnoise.data._checks import check_count
+from jaxnoise.data._known import DIGIT_NAMES
 from jaxnoise.data._resident import Source
 from jaxnoise.data._splits import choose, host_rng, proportional_quota
 
@@ -46,7 +47,8 @@ def digits() -> Source:
   test = choose(labels, quota, 0, "digits test split")
   train = np.setdiff1d(np.arange(len(labels)), test)
   return Source(
-    "digits", images[train], labels[train], images[test], labels[test], 10, ids=train
+    "digits", images[train], labels[train], images[test], labels[test], 10, ids=train,
+    class_names=DIGIT_NAMES,
   )
 
 

@@ -9,40 +9,100 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jaxnoise.core.errors import InputError, closest
-from jaxnoise.data._archives import CIFAR10, CIFAR100, Cifar, archive_names, find_archive
+from jaxnoise.data._archives import archive_names, find_archive
 from jaxnoise.data._embedded import digits, generated
+from jaxnoise.data._folders import cinic10, find_cinic10, folder
+from jaxnoise.data._known import CIFAR10, CIFAR100, CINIC10, SVHN, Known
 from jaxnoise.data._npz import FORM, npz, read_npz
 from jaxnoise.data._resident import Source
+from jaxnoise.data._svhn import FILES, find_svhn
+from jaxnoise.data._tfds import command, find_tfds, tfds
 
 _EMBEDDED: dict[str, Callable[..., Source]] = {"digits": digits, "generated": generated}
-_NAMED: dict[str, Cifar] = {"cifar10": CIFAR10, "cifar100": CIFAR100}
+_AT_PATH: dict[str, tuple[Callable[..., Source], str]] = {
+  "npz": (npz, f"a .npz file with {FORM}"),
+  "folder": (folder, "a folder with train/CLASS/*.png and test/CLASS/*.png"),
+}
+"""Your own data: how to read it, and what the path must be."""
 
 
 class Way(NamedTuple):
-  """One way to get a named set: how to look for it, and how to say so.
+  """A place to look for a named set, and how to say what can be put there.
 
   Attributes:
-    find: (set, path) -> the data set, or None if this way leads to nothing at the path.
-    advice: set -> what a user can put there.
+    find: (set, path) -> the data set, or None if there is nothing of it at the path.
+    advice: set -> what a user can put there, with the command for each.
   """
 
-  find: Callable[[Cifar, pathlib.Path], Source | None]
-  advice: Callable[[Cifar], str]
+  find: Callable[..., Source | None]
+  advice: Callable[[Known], tuple[str, ...]]
 
 
-def _find_npz(named: Cifar, path: pathlib.Path) -> Source | None:
-  file = path / f"{named.name}.npz" if path.is_dir() else path
+def _find_npz(known: Known, path: pathlib.Path) -> Source | None:
+  file = path / f"{known.name}.npz" if path.is_dir() else path
   if file.suffix != ".npz" or not file.is_file():
     return None
-  facts = {"image_mean": named.image_mean, "image_std": named.image_std}
-  return read_npz(file, named.name, named.num_classes, **facts)
+  return read_npz(
+    file, known.name, known.num_classes,
+    image_mean=known.image_mean, image_std=known.image_std, class_names=known.class_names,
+  )
 
 
-_WAYS = (
-  Way(_find_npz, lambda named: f"a file {named.name}.npz with {FORM}"),
-  Way(find_archive, lambda named: f"the official archive: {archive_names(named)}"),
-)
-"""The order of resolution; the first that finds the set is taken."""
+def _npz_advice(known: Known) -> tuple[str, ...]:
+  return (
+    f"{known.name}.npz, by numpy.savez('{known.name}.npz', train_images=uint8 [N, H, W, C], "
+    "train_labels=[N], test_images=..., test_labels=...) with optional human_labels/<name>",
+  )
+
+
+def _archive_advice(known: Known) -> tuple[str, ...]:
+  first = known.layouts[0].archive
+  return (
+    f"the official archive, {archive_names(known)}: `curl -O https://www.cs.toronto.edu/~kriz/"
+    f"{first}`",
+  )
+
+
+def _svhn_advice(known: Known) -> tuple[str, ...]:
+  files = ",".join(FILES)
+  return (
+    f"the official {' and '.join(FILES)}: `curl -O "
+    f"http://ufldl.stanford.edu/housenumbers/{{{files}}}`",
+  )
+
+
+def _cinic10_advice(known: Known) -> tuple[str, ...]:
+  return (
+    "the unpacked official archive with train/, valid/ and test/: `curl -O https://datashare.is.ed."
+    "ac.uk/bitstream/handle/10283/3192/CINIC-10.tar.gz && tar xzf CINIC-10.tar.gz`",
+  )
+
+
+def _tfds_advice(known: Known) -> tuple[str, ...]:
+  return (
+    f"TFDS' {known.builder}/VERSION in array_record: `pip install array_record`",
+    "the same in tfrecord, which needs nothing",
+    f"where TensorFlow is installed, {command(known.builder)} downloads and makes the former, and "
+    "without file_format the latter",
+  )
+
+
+_NPZ = Way(_find_npz, _npz_advice)
+_ARCHIVE = Way(find_archive, _archive_advice)
+_SVHN = Way(find_svhn, _svhn_advice)
+_CINIC10 = Way(find_cinic10, _cinic10_advice)
+_TFDS = Way(find_tfds, _tfds_advice)
+
+_NAMED: dict[str, tuple[Known, tuple[Way, ...]]] = {
+  "cifar10": (CIFAR10, (_NPZ, _ARCHIVE, _TFDS)),
+  "cifar100": (CIFAR100, (_NPZ, _ARCHIVE, _TFDS)),
+  "svhn": (SVHN, (_NPZ, _SVHN, _TFDS)),
+  "cinic10": (CINIC10, (_NPZ, _CINIC10)),
+}
+"""The order of resolution; the first way that finds the set is taken."""
+
+_OPTIONS: dict[str, Callable[..., Source]] = {"cinic10": cinic10}
+"""Named sets whose loader has options."""
 
 
 def load(name: str, path: str | os.PathLike[str] = "", **options: Any) -> Source:
@@ -50,9 +110,13 @@ def load(name: str, path: str | os.PathLike[str] = "", **options: Any) -> Source
 
   * `digits`, `generated`: always there; `path` is not used; `generated` takes its arguments as
     options.
-  * `npz`: your own data; `path` is the `.npz` file; the option `num_classes`.
-  * `cifar10`, `cifar100`: looked for at `path`, a directory or a file, as `<name>.npz`, then as the
-    official archive (python version, binary version, their .tar.gz files).
+  * `cifar10`, `cifar100`, `svhn`, `cinic10`: looked for at `path`, a directory or a file, as
+    `<name>.npz`, then in the official form, then as TFDS prepared it (array_record or tfrecord,
+    read without TensorFlow). `cinic10` has the options `origin` and `join_valid`.
+  * `npz`, `folder`: your own data; `path` is the `.npz` file (option `num_classes`), or a folder
+    with `train/<class>/` and `test/<class>/` (option `image_size`).
+  * `tfds:NAME`: any image-classification set that TFDS prepared, NAME being BUILDER or
+    BUILDER/CONFIG; `path` is the TFDS data_dir (options `image_size`, `test_split`).
 
   Args:
     name: one of the above.
@@ -60,8 +124,8 @@ def load(name: str, path: str | os.PathLike[str] = "", **options: Any) -> Source
     **options: for the function that loads the set.
 
   Raises:
-    InputError: an unknown name or option; data that is not there, with every way to get it; data
-      that is damaged.
+    InputError: an unknown name or option; data that is not there, with every way to get it and its
+      command; data that is damaged.
 
   Example:
     >>> from jaxnoise import data
@@ -70,32 +134,42 @@ def load(name: str, path: str | os.PathLike[str] = "", **options: Any) -> Source
   """
   if name in _EMBEDDED:
     return _call(name, _EMBEDDED[name], options)
-  if name == "npz":
+  if name in _AT_PATH:
+    function, expected = _AT_PATH[name]
     if not os.fspath(path):
-      raise InputError(f"data.path: is empty, expected a .npz file with {FORM}; give its path")
-    return _call(name, npz, {"path": path, **options})
+      raise InputError(f"data.path: is empty, expected {expected}; give its path")
+    return _call(name, function, {"path": path, **options})
+  if name.startswith("tfds:"):
+    return _call(name, tfds, {"name": name.removeprefix("tfds:"), "path": path, **options})
   if name not in _NAMED:
-    raise InputError(
-      f"data set {name!r} is not known; {closest(name, [*_EMBEDDED, 'npz', *_NAMED])}"
-    )
-  named = _NAMED[name]
-  if options:
+    known_names = [*_EMBEDDED, *_AT_PATH, *_NAMED, "tfds:NAME"]
+    raise InputError(f"data set {name!r} is not known; {closest(name, known_names)}")
+  known, ways = _NAMED[name]
+  if name in _OPTIONS:
+    _check_options(name, _OPTIONS[name], options)
+  elif options:
     raise InputError(f"{name}: takes no options, found {', '.join(options)}; leave them out")
   if os.fspath(path):
-    for way in _WAYS:
-      source = way.find(named, pathlib.Path(path))
+    for way in ways:
+      given = options if way is _CINIC10 else {}
+      source = way.find(known, pathlib.Path(path), **given)
       if source is not None:
         return source
-  ways = "; ".join(f"({i}) {way.advice(named)}" for i, way in enumerate(_WAYS, 1))
+  texts = [text for way in ways for text in way.advice(known)]
+  advice = "; ".join(f"({i}) {text}" for i, text in enumerate(texts, 1))
   where = f"was not found at {os.fspath(path)!r}" if os.fspath(path) else "has no data.path"
-  raise InputError(f"{name}: {where}; set data.path to a directory that holds one of: {ways}")
+  raise InputError(f"{name}: {where}; set data.path to a directory that holds one of: {advice}")
 
 
 def _call(name: str, function: Callable[..., Source], options: dict[str, Any]) -> Source:
+  _check_options(name, function, options)
+  return function(**options)
+
+
+def _check_options(name: str, function: Callable[..., Source], options: dict[str, Any]) -> None:
   known = inspect.signature(function).parameters
   for option in options:
     if option not in known:
-      allowed = [p for p in known if p != "path"]
+      allowed = [p for p in known if p not in ("name", "path")]
       advice = closest(option, allowed) if allowed else "it takes no options"
       raise InputError(f"{name}: has no option {option!r}; {advice}")
-  return function(**options)

@@ -71,6 +71,66 @@ def side_order(
   return rounds.reshape(-1)[:per_epoch]
 
 
+def balanced_order(
+  rng: PRNGKey, epoch: Array | int, labels: Array, num_classes: int, count: int
+) -> Array:
+  """The order of one epoch in which every class is visited equally often.
+
+  Each of the A classes that have examples gets floor(count / A) or ceil(count / A) visits, the
+  larger number going to classes drawn afresh in each epoch. A class of n examples visits v of them
+  by drawing without replacement, and where v > n repeats only after every one was visited: each is
+  visited floor(v / n) or ceil(v / n) times. All visits are then shuffled together. With count = N
+  and classes of one size this is an ordinary epoch.
+
+  It depends on the key, the epoch and the labels only, so a resumed run visits what the first one
+  would have. All of it runs on the device, and in `jit` and `vmap` (over keys and labels).
+
+  Source: the class-balanced sampling of DivideMix's Clothing1M recipe (J. Li, R. Socher,
+  S. C. H. Hoi, ICLR 2020), which balances the noisy labels.
+
+  Args:
+    rng: the run's root key; the stream is "data/balanced".
+    epoch: which epoch, from 0; may be traced.
+    labels: [N] integers in 0..K-1, those that training sees; one out of range is not detected.
+    num_classes: K; classes without examples are left out.
+    count: visits in the epoch.
+
+  Returns:
+    [count] int32 positions in 0..N-1.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from jaxnoise import data
+    >>> labels = jnp.array([0, 0, 0, 0, 0, 2])
+    >>> order = data.balanced_order(jax.random.key(0), 3, labels, num_classes=3, count=8)
+    >>> jnp.bincount(labels[order], length=3).tolist(), order.shape
+    ([4, 0, 4], (8,))
+  """
+  key = jax.random.fold_in(fold(rng, "data/balanced"), epoch)
+  member_key, class_key, visit_key = jax.random.split(key, 3)
+  (size,) = labels.shape
+  shuffled = jax.random.permutation(member_key, jnp.arange(size, dtype=jnp.int32))
+  # Grouped by class, each group in random order.
+  members = shuffled[jnp.argsort(labels[shuffled], stable=True)]
+  sizes = jnp.zeros(num_classes, jnp.int32).at[labels].add(1)
+  starts = jnp.cumsum(sizes, dtype=jnp.int32) - sizes
+  present = sizes > 0
+  active = jnp.sum(present, dtype=jnp.int32)
+  # Random ranks 0..A-1 of the classes present, absent ones behind them.
+  lot = jax.random.permutation(class_key, jnp.arange(num_classes, dtype=jnp.int32))
+  behind = jnp.where(present, lot, lot + num_classes)
+  rank = jnp.zeros(num_classes, jnp.int32).at[jnp.argsort(behind)].set(
+    jnp.arange(num_classes, dtype=jnp.int32)
+  )
+  quota = jnp.where(present, count // active + (rank < count % active), 0)
+  ends = jnp.cumsum(quota, dtype=jnp.int32)
+  slot = jnp.arange(count, dtype=jnp.int32)
+  label = jnp.searchsorted(ends, slot, side="right")
+  within = slot - (ends - quota)[label]
+  order = members[starts[label] + within % sizes[label]]
+  return jax.random.permutation(visit_key, order)
+
+
 def weighted_draw(rng: PRNGKey, weights: Array, size: int) -> Array:
   """Draws positions with replacement, P(i) = w_i / sum_j w_j, by the Gumbel-max rule on log w.
 

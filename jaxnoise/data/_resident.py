@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 
 from jaxnoise.core.errors import InputError
-from jaxnoise.data._checks import check_count, check_ids, check_images, check_labels
+from jaxnoise.data._checks import (
+  check_class_names,
+  check_count,
+  check_ids,
+  check_images,
+  check_labels,
+)
 from jaxnoise.data._splits import choose, equal_quota
 
 
@@ -73,6 +79,7 @@ class Source:
     image_std: C numbers; of the training images unless given, and at least 1/255.
     human_labels: [N] int32 each, by the name of the annotation.
     extra_pools: pools beside the training set itself, by name.
+    class_names: what the K classes are called, distinct; or empty.
 
   Raises:
     InputError: anything of another type, shape or range.
@@ -97,12 +104,14 @@ class Source:
   image_std: tuple[float, ...] = ()
   human_labels: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
   extra_pools: Mapping[str, Pool] = dataclasses.field(default_factory=dict)
+  class_names: tuple[str, ...] = ()
 
   def __post_init__(self):
     def put(field: str, value: Any) -> None:
       object.__setattr__(self, field, value)
 
     put("num_classes", check_count("num_classes", self.num_classes, 2))
+    put("class_names", check_class_names("class_names", self.class_names, self.num_classes))
     put("images", check_images("images", self.images))
     put("test_images", check_images("test_images", self.test_images))
     count, shape = len(self.images), self.images.shape[1:]

@@ -1,0 +1,186 @@
+"""Published corrupted test sets: CIFAR-10-C and CIFAR-100-C, one cell at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from jaxnoise.core.errors import InputError, closest
+from jaxnoise.data._resident import Pool, Source
+from jaxnoise.data._tfds import read_split, stored_order
+from jaxnoise.data._tfds_layout import find_version, read_prepared
+
+BENCHMARK = (
+  "gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur",
+  "zoom_blur", "snow", "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate",
+  "jpeg_compression", "speckle_noise", "gaussian_blur", "spatter", "saturate",
+)
+"""The 15 corruptions of the benchmark in its order, then the 4 kept for validation."""
+
+FOLDERS = {"cifar10": "CIFAR-10-C", "cifar100": "CIFAR-100-C"}
+LABELS = "labels.npy"
+SEVERITIES = (1, 2, 3, 4, 5)
+
+_TFDS = "cifar10_corrupted"
+_TFDS_NAMES = {"frosted_glass_blur": "glass_blur", "elastic": "elastic_transform"}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Corrupted:
+  """A corrupted copy of a test set, read cell by cell.
+
+  Attributes:
+    names: the corruptions that are there, in the benchmark's order.
+    severities: 1..5.
+    labels: [M] int32, those of the clean test set.
+    read: (name, severity) -> images [M, H, W, C] uint8, in the order of the clean test set.
+  """
+
+  names: tuple[str, ...]
+  severities: tuple[int, ...]
+  labels: np.ndarray
+  read: Callable[[str, int], np.ndarray] = dataclasses.field(repr=False)
+
+  def pool(self, name: str, severity: int) -> Pool:
+    """Reads the test set under one corruption at one severity.
+
+    Example i is example i of the clean test set, so that accuracies can be conditioned on it.
+
+    Args:
+      name: one of `names`.
+      severity: one of `severities`.
+
+    Raises:
+      InputError: another name or severity, or damaged files.
+    """
+    if name not in self.names:
+      raise InputError(f"corruption {name!r}: is not there; {closest(name, self.names)}")
+    if severity not in self.severities:
+      raise InputError(
+        f"severity: found {severity!r}, expected one of {self.severities}; change it"
+      )
+    return Pool(self.read(name, severity), self.labels)
+
+
+def corrupted(path: str | os.PathLike[str], source: Source) -> Corrupted:
+  """Finds the published corrupted copy of a test set: CIFAR-10-C for CIFAR-10, and so on.
+
+  The official form is `<corruption>.npy` [5 M, H, W, C] uint8, the severities one after the other,
+  and `labels.npy` [5 M]; a cell is read from its file when it is asked for. For CIFAR-10 the sets
+  `cifar10_corrupted/<corruption>_<severity>` that TFDS has prepared are read too; they are put into
+  the order of the test set by TFDS' own hash.
+
+  Source: D. Hendrycks, T. Dietterich, Benchmarking Neural Network Robustness to Common Corruptions
+  and Perturbations, ICLR 2019.
+
+  Args:
+    path: the folder of the .npy files, the folder that holds `CIFAR-10-C` or `CIFAR-100-C`, or a
+      TFDS data_dir.
+    source: the clean data set; its test images and labels are what the files must fit.
+
+  Raises:
+    InputError: nothing there, a file of another shape or dtype, or labels other than those of the
+      test set.
+
+  Example:
+    >>> import pathlib, tempfile
+    >>> import numpy as np
+    >>> from jaxnoise import data
+    >>> source = data.generated(num_test=6)
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> np.save(folder / "labels.npy", np.tile(source.test_labels, 5))
+    >>> np.save(folder / "fog.npy", np.concatenate([source.test_images // s for s in range(1, 6)]))
+    >>> found = data.corrupted(folder, source)
+    >>> [(name, s, int(found.pool(name, s).images.max())) for name in found.names for s in (1, 5)]
+    [('fog', 1, 255), ('fog', 5, 51)]
+  """
+  root = pathlib.Path(path)
+  for folder in (root, root / FOLDERS.get(source.name, "")):
+    if (folder / LABELS).is_file():
+      return _official(folder, source)
+  if source.name == "cifar10":
+    inner = root if root.name == _TFDS else root / _TFDS
+    if inner.is_dir() and (found := _prepared(inner, source)):
+      return found
+  name = FOLDERS.get(source.name, f"corrupted {source.name}")
+  tfds = f", or a TFDS data_dir with {_TFDS}" if source.name == "cifar10" else ""
+  raise InputError(
+    f"{name}: was not found at {os.fspath(path)!r}; give the folder with {LABELS} and one .npy "
+    f"file for each corruption{tfds}"
+  )
+
+
+def _official(folder: pathlib.Path, source: Source) -> Corrupted:
+  count = len(source.test_labels)
+  labels = _open(folder / LABELS)
+  if labels.shape != (5 * count,) or not np.array_equal(
+    np.reshape(labels, (5, -1)), np.tile(source.test_labels, (5, 1))
+  ):
+    found = f"{labels.dtype} {labels.shape}" if labels.shape != (5 * count,) else "others"
+    raise InputError(
+      f"{folder / LABELS}: expected the {count} test labels of {source.name} five times over, "
+      f"found {found}; give the corrupted copy of this test set"
+    )
+  names = _ordered(file.stem for file in folder.glob("*.npy") if file.name != LABELS)
+  if not names:
+    raise InputError(f"{folder}: has {LABELS} and no <corruption>.npy; unpack the whole archive")
+  shape = (5 * count, *source.image_shape)
+  for name in names:
+    array = _open(folder / f"{name}.npy")
+    if array.shape != shape or array.dtype != np.uint8:
+      raise InputError(
+        f"{folder / name}.npy: is {array.dtype} {array.shape}, expected uint8 {shape}, five times "
+        f"the test images of {source.name}; get it again"
+      )
+
+  def read(name: str, severity: int) -> np.ndarray:
+    array = _open(folder / f"{name}.npy")
+    return np.array(array[(severity - 1) * count : severity * count])
+
+  return Corrupted(names, SEVERITIES, source.test_labels, read)
+
+
+def _prepared(root: pathlib.Path, source: Source) -> Corrupted | None:
+  inverse = {ours: theirs for theirs, ours in _TFDS_NAMES.items()}
+  configs = {child.name for child in root.iterdir() if child.is_dir()}
+  stems = {config.rpartition("_")[0] for config in configs}
+  stems = {stem for stem in stems if all(f"{stem}_{s}" in configs for s in SEVERITIES)}
+  names = _ordered(_TFDS_NAMES.get(stem, stem) for stem in stems)
+  if not names:
+    return None
+  order = stored_order(len(source.test_labels), "test")
+
+  def read(name: str, severity: int) -> np.ndarray:
+    config = f"{_TFDS}/{inverse.get(name, name)}_{severity}"
+    directory = find_version(root, config)
+    if directory is None:
+      raise InputError(f"{root}: has no prepared version of {config}; prepare it again")
+    split = read_split(read_prepared(directory), "test", shape=source.image_shape)
+    if len(split.labels) != len(order) or not np.array_equal(
+      split.labels, source.test_labels[order]
+    ):
+      raise InputError(
+        f"{directory}: its labels are not the test labels of {source.name} in TFDS' order; prepare "
+        "it again from the published arrays"
+      )
+    images = np.empty_like(split.images)
+    images[order] = split.images
+    return images
+
+  return Corrupted(names, SEVERITIES, source.test_labels, read)
+
+
+def _ordered(names: Iterable[str]) -> tuple[str, ...]:
+  rank = {name: position for position, name in enumerate(BENCHMARK)}
+  return tuple(sorted(names, key=lambda name: (rank.get(name, len(rank)), name)))
+
+
+def _open(path: pathlib.Path) -> np.ndarray:
+  try:
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+  except (ValueError, OSError, EOFError) as error:
+    raise InputError(f"{path}: cannot be read as an array ({error}); get it again") from error
