@@ -20,6 +20,18 @@ Initializer = Callable[..., Array]
 
 _CHANNELS_LAST = ("NHWC", "HWIO", "NHWC")
 
+Pair = int | tuple[int, int]
+
+
+def pair(value: Pair) -> tuple[int, int]:
+  """Returns (height, width), both the number itself where one is given.
+
+  Example:
+    >>> pair(3), pair((1, 7))
+    ((3, 3), (1, 7))
+  """
+  return (value, value) if isinstance(value, int) else tuple(value)
+
 
 def torch_default(key: PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
   """Draws U(-b, b) with b = 1/sqrt(fan_in): PyTorch's default for kernels [..., in, out].
@@ -69,7 +81,7 @@ def conv(
   bias: Array | None = None,
   *,
   stride: int = 1,
-  padding: int | None = None,
+  padding: Pair | None = None,
 ) -> Array:
   """Computes a 2-D convolution (cross-correlation): y = x * kernel + bias.
 
@@ -82,13 +94,14 @@ def conv(
 
   Args:
     x: [N, H, W, I].
-    kernel: [k, k, I, O].
+    kernel: [k, k, I, O], or [kh, kw, I, O] with sides of their own.
     bias: [O] or None.
     stride: of both axes.
-    padding: zeros added on all four sides; None means (k - 1) // 2, PyTorch's "same".
+    padding: zeros added on all four sides, or (above and below, left and right); None means
+      (k - 1) // 2 along each axis, PyTorch's "same"; 0 is "valid".
 
   Returns:
-    [N, H', W', O] with H' = (H + 2 * padding - k) // stride + 1.
+    [N, H', W', O] with H' = (H + 2 * padding - k) // stride + 1, W' likewise.
 
   Example:
     >>> import jax.numpy as jnp
@@ -96,10 +109,11 @@ def conv(
     >>> y[0, :, :, 0].tolist()
     [[4.0, 6.0], [6.0, 9.0]]
   """
-  padding = (kernel.shape[0] - 1) // 2 if padding is None else padding
+  sides = kernel.shape[:2]
+  padding = tuple((k - 1) // 2 for k in sides) if padding is None else pair(padding)
   if jax.default_backend() != "cpu":
     y = _native(x, kernel, stride, padding)
-  elif kernel.shape[0] == 1 or min(_sizes(x, kernel, stride, padding)) <= 2:
+  elif sides == (1, 1) or min(_sizes(x, kernel, stride, padding)) <= 2:
     y = _matrix_product(x, kernel, stride, padding)
   else:
     y = _cpu_conv(x, kernel, stride, padding)
@@ -107,27 +121,30 @@ def conv(
 
 
 def _native(
-  x: Array, kernel: Array, stride: int, padding: int, layout: Sequence[str] = _CHANNELS_LAST
+  x: Array,
+  kernel: Array,
+  stride: int,
+  padding: tuple[int, int],
+  layout: Sequence[str] = _CHANNELS_LAST,
 ) -> Array:
   return jax.lax.conv_general_dilated(
-    x, kernel, (stride, stride), [(padding, padding)] * 2, dimension_numbers=layout
+    x, kernel, (stride, stride), [(p, p) for p in padding], dimension_numbers=layout
   )
 
 
-def _sizes(x: Array, kernel: Array, stride: int, padding: int) -> tuple[int, int]:
-  k = kernel.shape[0]
-  return tuple((side + 2 * padding - k) // stride + 1 for side in x.shape[1:3])
+def _sizes(x: Array, kernel: Array, stride: int, padding: tuple[int, int]) -> tuple[int, int]:
+  axes = zip(x.shape[1:3], kernel.shape[:2], padding)
+  return tuple((side + 2 * p - k) // stride + 1 for side, k, p in axes)
 
 
-def _matrix_product(x: Array, kernel: Array, stride: int, padding: int) -> Array:
-  """Puts the k * k shifted images side by side; faster than a convolution for few output pixels."""
-  k = kernel.shape[0]
+def _matrix_product(x: Array, kernel: Array, stride: int, padding: tuple[int, int]) -> Array:
+  """Puts the kh * kw shifted images side by side; faster than a convolution for few pixels."""
   height, width = _sizes(x, kernel, stride, padding)
-  x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+  x = jnp.pad(x, ((0, 0), *((p, p) for p in padding), (0, 0)))
   shifted = [
     x[:, i : i + (height - 1) * stride + 1 : stride, j : j + (width - 1) * stride + 1 : stride]
-    for i in range(k)
-    for j in range(k)
+    for i in range(kernel.shape[0])
+    for j in range(kernel.shape[1])
   ]
   patches = jnp.concatenate(shifted, axis=-1)
   columns = kernel.reshape(-1, kernel.shape[-1])
@@ -140,11 +157,13 @@ def _matrix_product(x: Array, kernel: Array, stride: int, padding: int) -> Array
 # transpose of the tangent map, so the tangent map is written here in the one layout that JAX's
 # transposition turns into the fast one. Reverse mode never evaluates the tangent map itself.
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
-def _cpu_conv(x: Array, kernel: Array, stride: int, padding: int) -> Array:
+def _cpu_conv(x: Array, kernel: Array, stride: int, padding: tuple[int, int]) -> Array:
   return _native(x, kernel, stride, padding)
 
 
-def _cpu_conv_jvp(stride: int, padding: int, primals: Any, tangents: Any) -> tuple[Array, Array]:
+def _cpu_conv_jvp(
+  stride: int, padding: tuple[int, int], primals: Any, tangents: Any
+) -> tuple[Array, Array]:
   x, kernel = primals
   x_dot, kernel_dot = tangents
   y_dot = []
@@ -168,38 +187,47 @@ _cpu_conv.defjvp(_cpu_conv_jvp, symbolic_zeros=True)
 
 
 class Conv(nn.Module):
-  """A k x k convolution layer, padded by (k - 1) // 2.
+  """A convolution layer.
 
   Attributes:
     width: output channels.
-    kernel_size: k, odd.
+    kernel_size: k, or (height, width); odd.
     stride: of both axes.
+    padding: as in `conv`; None means (k - 1) // 2 along each axis.
     use_bias: whether a bias is added; it starts as U(-b, b), b = 1/sqrt(fan_in).
-    kernel_init: initialiser of the kernel [k, k, in, width].
+    kernel_init: initialiser of the kernel [kh, kw, in, width].
     dtype: what to compute in; None means the common type of input and parameters. Parameters are
       float32.
   """
 
   width: int
-  kernel_size: int = 3
+  kernel_size: Pair = 3
   stride: int = 1
+  padding: Pair | None = None
   use_bias: bool = False
   kernel_init: Initializer = torch_default
   dtype: Any = None
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
-    shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.width)
+    shape = (*pair(self.kernel_size), x.shape[-1], self.width)
     kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
     bias = None
     if self.use_bias:
       bias = self.param("bias", uniform_bias(math.prod(shape[:3])), shape[3:], jnp.float32)
     x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
-    return conv(x, kernel, bias, stride=self.stride)
+    return conv(x, kernel, bias, stride=self.stride, padding=self.padding)
 
 
-def batch_norm(*, train: bool, momentum: float = 0.9, dtype: Any = None, name: str) -> nn.BatchNorm:
-  """Returns a batch-normalisation layer, y = scale * (x - m) / sqrt(v + 1e-5) + bias.
+def batch_norm(
+  *,
+  train: bool,
+  momentum: float = 0.9,
+  epsilon: float = 1e-5,
+  dtype: Any = None,
+  name: str,
+) -> nn.BatchNorm:
+  """Returns a batch-normalisation layer, y = scale * (x - m) / sqrt(v + epsilon) + bias.
 
   m and v are the batch's (biased) mean and variance in training, over all axes but the last, and
   the running ones in evaluation; both are computed and kept in at least float32. The running
@@ -210,6 +238,7 @@ def batch_norm(*, train: bool, momentum: float = 0.9, dtype: Any = None, name: s
   Args:
     train: which statistics to use.
     momentum: how much of the running statistics stays.
+    epsilon: what keeps the root away from 0.
     dtype: of the output; None means the common type of input and parameters.
     name: of the layer in its parent.
 
@@ -221,7 +250,7 @@ def batch_norm(*, train: bool, momentum: float = 0.9, dtype: Any = None, name: s
     [[-1.0], [1.0]]
   """
   return nn.BatchNorm(
-    use_running_average=not train, momentum=momentum, epsilon=1e-5, dtype=dtype, name=name
+    use_running_average=not train, momentum=momentum, epsilon=epsilon, dtype=dtype, name=name
   )
 
 
@@ -241,6 +270,21 @@ def dropout(key: PRNGKey, x: Array, rate: float) -> Array:
   # Drawn with two axes: a draw of four takes XLA five times as long to compile.
   kept = jax.random.bernoulli(key, 1 - rate, (math.prod(x.shape[:-1]), x.shape[-1]))
   return jnp.where(kept.reshape(x.shape), x / (1 - rate), jnp.zeros_like(x))
+
+
+def dropout_before_head(module: nn.Module, x: Array, rate: float) -> Array:
+  """Drops pooled features with the module's "dropout" stream, where one is given.
+
+  The place for networks whose papers have none; the feature "pooled" is x itself.
+
+  Args:
+    module: whose stream is drawn from.
+    x: [N, C].
+    rate: in [0, 1).
+  """
+  if rate and module.has_rng("dropout"):
+    return dropout(module.make_rng("dropout"), x, rate)
+  return x
 
 
 def normalise(image: Array, mean: Sequence[float], std: Sequence[float]) -> Array:

@@ -1,4 +1,4 @@
-"""Pre-activation residual networks for small images, and PreActResNet-18 in its variants."""
+"""Pre-activation residual networks for small images: PreActResNet-18 and -34 in their variants."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from jaxnoise.models._layers import (
   Initializer,
   batch_norm,
   checked,
+  dropout_before_head,
   normalise,
   torch_default,
   uniform_bias,
@@ -82,6 +83,8 @@ class PreActResNet(nn.Module):
     stem_bias: whether the stem's convolution has a bias.
     kernel_init: initialiser of the stem's kernel.
     zero_head_bias: whether the dense layer's bias starts at 0 (else as in PyTorch).
+    head_dropout: whether dropout acts on the pooled features, before the dense layer, for blocks
+      that have no place for it; the feature "pooled" is what it is given.
     dropout: rate used where a call gives none.
     mean: of the images' channels; () for 0.
     std: of the images' channels; () for 1.
@@ -100,6 +103,7 @@ class PreActResNet(nn.Module):
   stem_bias: bool = False
   kernel_init: Initializer = torch_default
   zero_head_bias: bool = False
+  head_dropout: bool = False
   dropout: float = 0.0
   mean: tuple[float, ...] = ()
   std: tuple[float, ...] = ()
@@ -152,6 +156,8 @@ class PreActResNet(nn.Module):
     head = nn.Dense(
       self.num_classes, kernel_init=torch_default, bias_init=bias_init, name="head"
     )
+    if self.head_dropout:
+      h = dropout_before_head(self, h, rate)
     return head(h), {name: collected[name] for name in features}
 
 
@@ -177,6 +183,7 @@ def preact_resnet18(
   *,
   variant: str = "noisymix",
   widen_factor: int = 1,
+  dropout: float = 0.0,
   mean: Sequence[float] = (),
   std: Sequence[float] = (),
   dtype: Any = None,
@@ -192,12 +199,14 @@ def preact_resnet18(
       the activated tensor), "puzzlemix" (bare stem, raw identity), "dividemix" (also Arazo et al.:
       BN and ReLU after the stem, activated identity).
     widen_factor: multiplies all widths; NoisyMix's wide network has 2.
+    dropout: rate of the pooled features, used where a call gives none; the papers have none.
     mean: of the images' channels; () for 0.
     std: of the images' channels; () for 1.
     dtype: what to compute in, such as `jnp.bfloat16`; None means the type of image and parameters.
 
   Raises:
-    InputError: for an unknown variant or a standard deviation that is not positive.
+    InputError: for an unknown variant, a rate outside [0, 1) or a standard deviation that is not
+      positive.
 
   Example:
     >>> import jax, jax.numpy as jnp
@@ -222,6 +231,69 @@ def preact_resnet18(
       PreActBlock, activated_identity=options["activated_identity"], dtype=dtype
     ),
     stem_norm=options["stem_norm"],
+    head_dropout=True,
     dtype=dtype,
-    **checked(mean=mean, std=std),
+    **checked(mean=mean, std=std, dropout=dropout),
+  )
+
+
+# Stage sizes and widths.
+VARIANTS_34 = {
+  "gjs": ((5, 5, 5), (32, 64, 128)),
+  "four_stage": ((3, 4, 6, 3), (64, 128, 256, 512)),
+}
+
+
+def preact_resnet34(
+  num_classes: int,
+  *,
+  variant: str = "gjs",
+  dropout: float = 0.0,
+  mean: Sequence[float] = (),
+  std: Sequence[float] = (),
+  dtype: Any = None,
+) -> PreActResNet:
+  """Makes one of the two networks that papers call PreActResNet-34.
+
+  Both have a bare 3x3 stem, raw identity shortcuts, BN and ReLU before the pool (He et al. 2016)
+  and PyTorch's initialisation.
+
+  Args:
+    num_classes: K.
+    variant: "gjs", the small network of the code of GJS and NRD: 3 stages of 5 blocks, widths 32,
+      64, 128, 1,860,138 parameters for 10 classes, tap positions 0..3, height and width multiples
+      of 4; or "four_stage", the depth-34 network of He et al.: 3, 4, 6 and 3 blocks, widths 64,
+      128, 256, 512, 21,280,330 parameters, tap positions 0..4, multiples of 8.
+    dropout: rate of the pooled features, used where a call gives none; the papers have none.
+    mean: of the images' channels; () for 0.
+    std: of the images' channels; () for 1.
+    dtype: what to compute in, such as `jnp.bfloat16`; None means the type of image and parameters.
+
+  Raises:
+    InputError: for an unknown variant, a rate outside [0, 1) or a standard deviation that is not
+      positive.
+
+  Example:
+    >>> import jax, jax.numpy as jnp
+    >>> from jaxnoise import models
+    >>> net = models.network(models.preact_resnet34(10))
+    >>> params, _ = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    >>> sum(p.size for p in jax.tree.leaves(params))
+    1860138
+  """
+  if variant not in VARIANTS_34:
+    raise InputError(
+      f"variant: unknown name {variant!r} for preact_resnet34; {closest(variant, VARIANTS_34)}"
+    )
+  stage_sizes, widths = VARIANTS_34[variant]
+  return PreActResNet(
+    num_classes,
+    stage_sizes=stage_sizes,
+    widths=widths,
+    stem_width=widths[0],
+    block=functools.partial(PreActBlock, dtype=dtype),
+    final_norm=True,
+    head_dropout=True,
+    dtype=dtype,
+    **checked(mean=mean, std=std, dropout=dropout),
   )

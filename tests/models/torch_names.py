@@ -12,8 +12,15 @@ LEAVES = {
   "running_mean": ("batch_stats", "mean"),
   "running_var": ("batch_stats", "var"),
 }
-LAYERS = {"bn1": "norm1", "bn2": "norm2", "conv1": "conv1", "conv2": "conv2"}
+LAYERS = {f"{theirs}{k}": f"{mine}{k}" for theirs, mine in
+          (("bn", "norm"), ("conv", "conv")) for k in (1, 2, 3)}  # fmt: skip
 HEAD = {"fc": "head", "linear": "head"}
+
+
+def in_block(layer: str, name: str) -> str:
+  """Everything that is neither a numbered convolution nor a numbered norm is the shortcut."""
+  normalises = re.search(r"(?:shortcut|downsample)\.1\.", name)
+  return LAYERS.get(layer, "shortcut_norm" if normalises else "shortcut")
 
 
 def ours(name: str, bn1: str = "final_norm") -> tuple[str, ...]:
@@ -22,8 +29,7 @@ def ours(name: str, bn1: str = "final_norm") -> tuple[str, ...]:
   found = re.match(r"(?:(?:block|layer)(\d)\.(?:layer\.)?(\d)\.)?([^.]+)", name)
   stage, block, layer = found.groups()
   if stage is not None:
-    layer = LAYERS.get(layer, "shortcut")
-    path = (f"stage{stage}_block{int(block) + 1}", layer)
+    path = (f"stage{stage}_block{int(block) + 1}", in_block(layer, name))
   else:
     path = ({"conv1": "stem", "bn1": bn1, "bn": "final_norm", **HEAD}[layer],)
   collection, leaf_name = LEAVES[leaf]
@@ -35,7 +41,7 @@ def ours_in_block(name: str) -> tuple[str, ...]:
   """The same for a block on its own."""
   layer, *_, leaf = name.split(".")
   collection, leaf_name = LEAVES[leaf]
-  layer = LAYERS.get(layer, "shortcut")
+  layer = in_block(layer, name)
   return (collection, layer, "kernel" if leaf == "weight" and "norm" not in layer else leaf_name)
 
 
