@@ -1,5 +1,6 @@
 """Networks for images, by name, and the door through which methods use them."""
 
+from jaxnoise.models._import_torch import import_torch as import_torch
 from jaxnoise.models._inception_resnet import inception_resnet_v2 as inception_resnet_v2
 from jaxnoise.models._layers import Conv as Conv
 from jaxnoise.models._layers import conv as conv

@@ -5,7 +5,6 @@ tests/golden/torch_*.pt and .safetensors were written by torch 2.13 and safetens
 
 from __future__ import annotations
 
-import json
 import pathlib
 import pickle
 import re
@@ -18,6 +17,7 @@ import pytest
 from jaxnoise import models
 from jaxnoise.core import InputError
 from tests.conftest import GOLDEN
+from tests.models.torch_files import safetensors, torch_zip
 
 GRID = np.array([[0.0, 1.0, 2.0], [3.0, -4.0, 100.0]])
 BASE = np.arange(12, dtype=np.float32).reshape(3, 4)
@@ -62,21 +62,6 @@ def test_what_a_training_script_saves(tmp_path, name, ending):
   np.testing.assert_array_equal(found["bn1.bias"], [200, 201])
 
 
-def safetensors(arrays: dict[str, np.ndarray], **changed) -> bytes:
-  """The file's bytes; `changed` replaces fields of the last entry of the header."""
-  names = {"float32": "F32", "float16": "F16", "int64": "I64", "float64": "F64"}
-  header, body = {}, b""
-  for name, array in arrays.items():
-    end = len(body) + array.nbytes
-    header[name] = {
-      "dtype": names[array.dtype.name], "shape": array.shape, "data_offsets": [len(body), end],
-    }
-    body += array.tobytes()
-  header[name].update(changed)
-  text = json.dumps(header).encode()
-  return struct.pack("<Q", len(text)) + text + body
-
-
 class Opaque:
   """An entry that is no array."""
 
@@ -113,9 +98,9 @@ def test_wrappings_are_taken_off(content):
 @pytest.mark.parametrize(
   ("content", "message"),
   [
-    ({"model": WEIGHTS, "ema": OTHER}, r"several entries.*key='model'.*it has 'model', 'ema'$"),
-    ({"net1": WEIGHTS, "net2": OTHER}, r"several entries.*it has 'net1', 'net2'$"),
-    ({"teacher": WEIGHTS, "epoch": 1}, r"none is called.*key='teacher'"),
+    ({"model": WEIGHTS, "ema": OTHER}, r"^file: 'model' and 'ema' may each be .*key='model'\)$"),
+    ({"net1": WEIGHTS, "net2": OTHER}, r"^file: has 'net1', 'net2', none of .*key='net1'\)$"),
+    ({"teacher": WEIGHTS, "epoch": 1}, r"has 'teacher', 'epoch', none of them.*key='teacher'"),
     ({"epoch": 3, "options": {"lr": 1.0}}, r"holds no arrays, only 'epoch', 'options'"),
     ({"fc.bias": np.ones(2), "module.fc.bias": np.ones(2)}, r"fc\.bias is there twice"),
   ],
@@ -135,10 +120,11 @@ def test_key_names_the_entry(tmp_path):
   np.testing.assert_array_equal(found["fc.bias"], 1)
 
 
-def test_npz_and_safetensors_of_ones_own(tmp_path):
+def test_files_of_ones_own(tmp_path):
   (tmp_path / "a.safetensors").write_bytes(safetensors(WEIGHTS))
+  (tmp_path / "a.pth").write_bytes(torch_zip(WEIGHTS))
   np.savez(tmp_path / "a.npz", **{f"module.{name}": value for name, value in WEIGHTS.items()})
-  for ending in ("safetensors", "npz"):
+  for ending in ("safetensors", "npz", "pth"):
     found = models.read_torch(tmp_path / f"a.{ending}")
     assert list(found) == list(WEIGHTS)
     np.testing.assert_array_equal(found["fc.weight"], WEIGHTS["fc.weight"])
@@ -158,6 +144,8 @@ def attacks(marker: pathlib.Path) -> dict[str, bytes]:
   """Pickles that would create the file `marker`, or reach for more than tensors."""
   text = str(marker)
   rebuild = b"ctorch._utils\n_rebuild_tensor_v2\n"
+  storage = b"(U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x06tQ"
+  set_strides = b"N}U\x07stridesK\x7f\x85s\x86b."
   return {
     "os.system": pickle.dumps({"w": Run(__import__("os").system, f"touch {text}")}, protocol=2),
     "eval": pickle.dumps({"w": Run(eval, f"open({text!r}, 'w')")}, protocol=2),
@@ -166,7 +154,11 @@ def attacks(marker: pathlib.Path) -> dict[str, bytes]:
     "dotted name": b"\x80\x04\x8c\x0bcollections\x8c\x15OrderedDict.__class__\x93.",
     "getattr": b"\x80\x02cbuiltins\ngetattr\n.",
     "NumPy scalar": pickle.dumps({"best": np.float64(1.0)}, protocol=2),
-    "state of a constructor": b"\x80\x02" + rebuild + b"}U\x01aK\x01sb.",
+    "state of a function": b"\x80\x02" + rebuild + b"}U\x01aK\x01sb.",
+    "state of a type": b"\x80\x02ctorch\nFloatStorage\n(K\x03U\x01>NNNJ\xff\xff\xff\xffK\x00tb.",
+    "state of a storage": b"\x80\x02" + storage + b"N}U\x06lengthK\x7fs\x86b.",
+    "state of a tensor": b"\x80\x02" + rebuild + b"(" + storage + b"K\x00K\x06\x85K\x01\x85tR"
+    + set_strides,
     "tensor of a number": b"\x80\x02" + rebuild + b"(K\x07K\x00))tR.",
     "extension": b"\x80\x02\x82\x01.",
     "foreign object outside": b"\x80\x02(U\x06modulecos\nsystem\nNNNtQ.",
@@ -183,7 +175,10 @@ REASONS = {
   "dotted name": r"its pickle names collections\.OrderedDict\.__class__, which",
   "getattr": r"its pickle names builtins\.getattr, which",
   "NumPy scalar": r"its pickle names numpy\.\S+\.scalar, which",
-  "state of a constructor": r"cannot be read.*it sets the state of a function",
+  "state of a function": r"cannot be read.*it sets the state of a function",
+  "state of a type": r"cannot be read.*it sets the state of a kind",
+  "state of a storage": r"cannot be read.*it sets the state of a storage",
+  "state of a tensor": r"cannot be read.*it sets the state of a tensor",
   "tensor of a number": r"cannot be read.*a tensor that is not made of a storage",
   "extension": r"cannot be read.*unregistered extension",
   "foreign object outside": r"its pickle names os\.system, which",
@@ -232,6 +227,12 @@ def test_a_file_cut_anywhere(tmp_path, name):
     path.write_bytes(content[:size])
     with pytest.raises(InputError, match=r"cannot be read as PyTorch weights .*; get the file"):
       models.read_torch(path)
+
+
+def test_a_file_from_before_the_byte_order_was_written(tmp_path):
+  path = tmp_path / "weights.pt"
+  path.write_bytes(repacked(byteorder=None)((GOLDEN / "torch_zip.pt").read_bytes()))
+  np.testing.assert_array_equal(models.read_torch(path)["transposed"], BASE.T)
 
 
 def swapped(old: bytes, new: bytes):
@@ -302,6 +303,20 @@ def test_a_tensor_that_reaches_past_its_storage(tmp_path):
   path.write_bytes(content[:start] + b"K\x02K\x09\x86" + content[start + 5 :])
   with pytest.raises(InputError, match=r"a tensor \[2, 9\] that reaches past the end"):
     models.read_torch(path)
+
+
+def test_a_shape_that_changes_after_the_check(tmp_path):
+  """The shape and strides as lists, which the pickle lengthens once the tensor is made."""
+  path = tmp_path / "weights.pt"
+  out = zipfile.io.BytesIO()
+  storage = b"(U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x06tQ"
+  tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\x00]q\x00K\x06a]q\x01K\x01atR"
+  longer = b"h\x00K\x7fa0h\x01K\x7fa0"
+  with zipfile.ZipFile(out, "w") as archive:
+    archive.writestr("a/data.pkl", b"\x80\x02}U\x01w" + tensor + longer + b"s.")
+    archive.writestr("a/data/0", np.arange(6, dtype=np.float32).tobytes())
+  path.write_bytes(out.getvalue())
+  np.testing.assert_array_equal(models.read_torch(path)["w"], np.arange(6))
 
 
 def test_npz_of_objects_and_a_missing_file(tmp_path):
