@@ -285,7 +285,7 @@ def inception_resnet_v2(
 
   Example:
     >>> from jaxnoise import models
-    >>> models.inception_resnet_v2(50, dtype=None).num_stages
+    >>> models.inception_resnet_v2(50).num_stages
     3
   """
   options = checked(mean=mean, std=std, dropout=dropout)

@@ -157,6 +157,26 @@ def test_blocks_by_hand(stage, relu):
   assert (float(jnp.min(mine)) >= 0) == relu
 
 
+def test_how_blocks_are_scaled():
+  """The last block of all has scale 1 and no ReLU, as in the published weights' network."""
+  found = {1: [], 2: [], 3: []}
+
+  def record(call, args, kwargs, context):
+    if isinstance(context.module, Block) and context.method_name == "__call__":
+      stage = int(context.module.name[5])
+      found[stage].append((context.module.scale, context.module.relu))
+    return call(*args, **kwargs)
+
+  module = models.inception_resnet_v2(10).clone(divisor=64)
+  with nn.intercept_methods(record):
+    jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 75, 75, 3)))
+  assert found == {
+    1: [(0.17, True)] * 10,
+    2: [(0.10, True)] * 20,
+    3: [(0.20, True)] * 9 + [(1.0, False)],
+  }
+
+
 def test_a_reduction_by_hand():
   x = arrays((7, 7), 1, width=6)[0]
   reduction = Reduction(divisor=64, chains=REDUCTIONS[0])
