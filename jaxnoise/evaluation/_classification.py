@@ -24,6 +24,7 @@ Measured = Mapping[str, Mapping[str, Any]]
 example "correct" [B] float32 (0 on padding), "prediction" [B] int32 (-1 where a logit is not a
 number), "confidence" [B] float32}."""
 Measure = Callable[[TrainState, Array, Array, Array], Measured]
+"""(state, image [B, H, W, C], label [B], mask [B]) -> Measured, compiled."""
 NUM_BINS = 15
 PER_EXAMPLE = ("correct", "prediction", "confidence")
 """The parts of a measurement that are joined, not added, over the batches of a set."""

@@ -23,6 +23,8 @@ class RunRecord:
     rows: of metrics.jsonl, in the order of their steps.
     clean: tables/clean.json, or None where the run has not ended.
     corruptions: tables/corruptions.json, or None where there is none.
+    samples: tables/samples.json, or None.
+    label_noise: tables/label_noise.json, or None where the labels are the true ones.
   """
 
   path: Path
@@ -30,6 +32,8 @@ class RunRecord:
   rows: tuple[Mapping[str, Any], ...] = ()
   clean: Mapping[str, Any] | None = None
   corruptions: Mapping[str, Any] | None = None
+  samples: Mapping[str, Any] | None = None
+  label_noise: Mapping[str, Any] | None = None
 
   @property
   def config(self) -> Mapping[str, Any]:
@@ -44,8 +48,17 @@ class RunRecord:
 
   @property
   def dataset(self) -> str:
-    """The data set's name."""
-    return self.config.get("data", {}).get("name", "?")
+    """The data set's name; of a user's own, that of its file."""
+    data = self.config.get("data", {})
+    name, path = data.get("name", "?"), data.get("path", "")
+    return Path(path).stem if name == "npz" and path else name
+
+  @property
+  def class_names(self) -> list[str]:
+    """What the classes are called: their numbers where the data set has no names."""
+    classes = (self.clean or {}).get("classes", {})
+    count = len(classes.get("count", ())) or self.info.get("num_classes", 0)
+    return list(classes.get("names") or (str(k) for k in range(count)))
 
   @property
   def seeds(self) -> list[int]:
@@ -95,6 +108,15 @@ class Cells(NamedTuple):
   value: np.ndarray
 
 
+_TABLES = {
+  "clean": "predictors",
+  "corruptions": "predictors",
+  "samples": "spread",
+  "label_noise": "rate",
+}
+"""The tables a run may have, and a field that each must have."""
+
+
 def load_run(path: str | Path) -> RunRecord:
   """Reads a run directory; a run that has not ended has no tables and fewer rows.
 
@@ -124,12 +146,39 @@ def load_run(path: str | Path) -> RunRecord:
     raise InputError(f"{path / 'config.json'} has no 'config' section; was the file edited?")
   rows = [row for row in writers.read_rows(path / "metrics.jsonl") if "step" in row]
   tables = {}
-  for name in ("clean", "corruptions"):
+  for name, wanted in _TABLES.items():
     file = path / "tables" / f"{name}.json"
     tables[name] = writers.read_json(file) if file.exists() else None
-    if tables[name] is not None and not isinstance(tables[name].get("predictors"), Mapping):
-      raise InputError(f"{file} has no 'predictors'; was the file edited?")
+    if tables[name] is not None and wanted not in tables[name]:
+      raise InputError(f"{file} has no {wanted!r}; was the file edited?")
   return RunRecord(path, info, tuple(rows), **tables)
+
+
+def find_runs(paths: Sequence[str | Path]) -> list[Path]:
+  """Lists the run directories meant by `paths`: each itself, or the runs right within it.
+
+  A directory that is no run stands for the runs in it, such as the stages of one experiment, in
+  alphabetical order. A run that is meant twice is listed once.
+
+  Raises:
+    InputError: for a path that is no directory, or that holds no run.
+
+  Example:
+    >>> import pathlib
+    >>> from jaxnoise import reporting
+    >>> from jaxnoise.training import writers
+    >>> for stage in ("teacher", "student"):
+    ...   writers.write_json(pathlib.Path("stages") / stage / "config.json", {"config": {}})
+    >>> [path.name for path in reporting.find_runs(["stages", "stages/teacher"])]
+    ['student', 'teacher']
+  """
+  found: dict[Path, Path] = {}
+  for path in map(Path, paths):
+    within = sorted(file.parent for file in path.glob("*/config.json"))
+    # What is neither is left to `load_run`, which says what is wrong with it.
+    for run in within if within and not (path / "config.json").exists() else [path]:
+      found.setdefault(run.resolve(), run)
+  return list(found.values())
 
 
 def curve(run: RunRecord, name: str) -> Curve:

@@ -9,53 +9,7 @@ import numpy as np
 
 from jaxnoise.core.errors import InputError
 from jaxnoise.reporting import _runs
-
-
-@dataclasses.dataclass(frozen=True)
-class Estimate:
-  """A mean over seeds.
-
-  Attributes:
-    mean: of the values.
-    error: its standard error, sd / sqrt(n) with n - 1 under sd; nan for one value.
-    low: the smallest value.
-    high: the largest value.
-    n: how many values.
-  """
-
-  mean: float
-  error: float
-  low: float
-  high: float
-  n: int
-
-  def text(self, scale: float = 100.0, digits: int = 2, sign: str = "") -> str:
-    """ "97.31 ± 0.12" in units of 1 / scale; the mean alone where n is 1."""
-    mean = f"{self.mean * scale:{sign}.{digits}f}"
-    return mean if self.n == 1 else f"{mean} ± {self.error * scale:.{digits}f}"
-
-
-def estimate(values: Sequence[float] | np.ndarray) -> Estimate:
-  """Returns the mean with its standard error, sd / sqrt(n), and the range.
-
-  Args:
-    values: [n], one per seed.
-
-  Raises:
-    InputError: where there is no value.
-
-  Example:
-    >>> from jaxnoise import reporting
-    >>> reporting.estimate([0.90, 0.92, 0.94]).text()
-    '92.00 ± 1.15'
-  """
-  values = np.asarray(values, float)
-  if values.ndim != 1 or not values.size:
-    raise InputError(f"values have shape {values.shape}; give one number per seed, one at least")
-  n = values.size
-  error = float(np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
-  return Estimate(float(values.mean()), error, float(values.min()), float(values.max()), n)
-
+from jaxnoise.reporting._statistics import Estimate, estimate
 
 COLUMNS: Mapping[str, tuple[str, str]] = {
   "accuracy": ("clean", "clean accuracy"),

@@ -4,35 +4,26 @@ from __future__ import annotations
 
 import html
 import json
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxnoise import metrics
-from jaxnoise.reporting import _runs, _style, _tables, figures
+from jaxnoise.reporting import _details, _draw, _html, _runs, _scores, _svg
 from jaxnoise.training import schema
 
-# (heading, table, field, unit): what a headline card and a row of the table of scores show.
-_SCORES = (
-  ("accuracy, clean", "clean", "accuracy", "%"),
-  ("accuracy, corrupted", "corrupted", "mean_accuracy", "%"),
-  ("accuracy, corrupted, of those right when clean", "corrupted", "mean_conditional", "%"),
-  ("calibration error, clean", "clean", "ece", "%"),
-  ("calibration error, corrupted", "corrupted", "mean_ece", "%"),
-  ("negative log-likelihood, clean", "clean", "nll", "nats"),
-)
 
+def write_report(run_dir: str | Path, path: str | Path | None = None) -> Path:
+  """Writes RUN/report.html: what the run scored, how it got there, and what it was run with.
 
-def write_report(run_dir: str | Path) -> Path:
-  """Writes RUN/report.html: scores, curves, corruption table, reliability, config, versions.
-
-  A run that has not ended gets a page of what there is, and says so.
+  Scores with their spread, curves, corruption table, reliability, classes, sample images, label
+  noise, config and versions; what the run has no table for is left out. A run that has not ended
+  gets a page of what there is, and says so.
 
   Args:
     run_dir: the run directory.
+    path: of the page, where it is to be another; folders are made.
 
   Returns:
     The path of the page.
@@ -51,14 +42,8 @@ def write_report(run_dir: str | Path) -> Path:
     ('report.html', True)
   """
   run = _runs.load_run(run_dir)
-  path = run.path / "report.html"
-  body = "\n".join(filter(None, (section(run) for section in _SECTIONS)))
-  title = html.escape(f"{run.method} on {run.dataset}")
-  page = _style.PAGE.format(title=title, sheet=_style.SHEET, body=body)
-  temporary = path.with_name(path.name + ".tmp")
-  temporary.write_text(page, encoding="utf-8")
-  os.replace(temporary, path)
-  return path
+  path = run.path / "report.html" if path is None else Path(path)
+  return _html.write_page(path, f"{run.method} on {run.dataset}", [s(run) for s in _SECTIONS])
 
 
 def _head(run: _runs.RunRecord) -> str:
@@ -71,6 +56,7 @@ def _head(run: _runs.RunRecord) -> str:
   if run.rows:
     facts.append(f"{run.rows[-1]['epoch']:g} epochs, {run.rows[-1]['step']:,} steps")
   lines = [f"<h1>{html.escape(f'{run.method} on {run.dataset}')}</h1>"]
+  facts += _timing(run)
   lines.append(f'<p class="soft">{html.escape(" · ".join(facts))}</p>')
   if not run.finished:
     steps = info.get("num_steps")
@@ -83,63 +69,26 @@ def _head(run: _runs.RunRecord) -> str:
   return "\n".join(lines)
 
 
-def _score(
-  run: _runs.RunRecord, table: str, field: str, predictor: str
-) -> _tables.Estimate | None:
-  read = _runs.final if table == "clean" else _runs.corrupted
-  values = read(run, field, predictor)
-  return None if values is None else _tables.estimate(values)
-
-
-def _value(value: _tables.Estimate, unit: str) -> str:
-  return f"{value.text()} %" if unit == "%" else value.text(scale=1.0, digits=4)
-
-
-def _range(value: _tables.Estimate, unit: str) -> str:
-  scale, digits = (100, 2) if unit == "%" else (1, 4)
-  return f"{value.low * scale:.{digits}f} to {value.high * scale:.{digits}f}"
-
-
-def _scores(run: _runs.RunRecord) -> str:
-  if run.clean is None:
-    return ""
-  cards = []
-  for heading, table, field, unit in _SCORES[:2] + _SCORES[3:5]:
-    value = _score(run, table, field, run.predictors[0])
-    if value:
-      spread = f"{_range(value, unit)} over {value.n} seeds" if value.n > 1 else "1 seed: no spread"
-      cards.append(
-        f'<div class="card"><span>{heading}</span><b>{_value(value, unit)}</b>'
-        f"<span>{spread}</span></div>"
-      )
-  rows = []
-  for predictor in run.predictors:
-    for heading, table, field, unit in _SCORES:
-      value = _score(run, table, field, predictor)
-      if value:
-        name = f"{heading} ({unit})" if unit == "nats" else heading
-        rows.append([predictor, name, _value(value, unit), _range(value, unit), str(value.n)])
-  n = run.clean["n"]
-  headings = ("predictor", "score", "mean ± standard error", "min to max", "seeds")
-  return f"""<h2>Scores</h2>
-<p>Of the network after the last step, on all {n:,} test images. The spread is over seeds: ± is one
-standard error of their mean. Corrupted means the unweighted mean over every corruption and severity
-below; calibration error is ECE with {_num_bins(run)} bins of equal width.</p>
-<div class="grid cards">{"".join(cards)}</div>
-<details><summary>All scores, every predictor</summary>
-<div class="wide">{_table(headings, rows)}</div></details>"""
-
-
-def _num_bins(run: _runs.RunRecord) -> int:
-  bins = next(iter(run.clean.get("calibration", {}).values()), [{"count": ()}])
-  return len(bins[0]["count"])
+def _timing(run: _runs.RunRecord) -> list[str]:
+  """What the rows tell about time, where they do: the last total, the median rate."""
+  found: dict[str, list[float]] = {"wall_seconds": [], "images_per_second": []}
+  for row in run.rows:
+    for name, value in row.items():
+      if name.rpartition("/")[2] in found:
+        found[name.rpartition("/")[2]].append(float(np.mean(value)))
+  facts = []
+  if found["wall_seconds"]:
+    facts.append(f"{found['wall_seconds'][-1]:,.0f} s")
+  if found["images_per_second"]:
+    facts.append(f"{np.median(found['images_per_second']):,.0f} images/s")
+  return facts
 
 
 def _curves(run: _runs.RunRecord) -> str:
   accuracy = [f"{s}/{p}/accuracy" for p in run.predictors[:1] for s in ("test", "holdout")]
   svgs = [
-    figures.run_curve_svg(run, ["train/student/loss"], "Training loss", 1.0),
-    figures.run_curve_svg(run, accuracy, "Accuracy in %", 100.0),
+    _svg.run_curve_svg(run, ["train/student/loss"], "Training loss", 1.0),
+    _svg.run_curve_svg(run, accuracy, "Accuracy in %", 100.0),
   ]
   svgs = [svg for svg in svgs if svg]
   if not svgs:
@@ -151,7 +100,7 @@ def _curves(run: _runs.RunRecord) -> str:
     else "Nothing was held out: best on the test set is marked for reading, not for choosing."
   )
   several = "Lines are means over seeds, bands go from min to max. " if len(run.seeds) > 1 else ""
-  drawn = "".join(f"<figure>{svg}</figure>" for svg in svgs)
+  drawn = "".join(_html.figure(svg) for svg in svgs)
   return f"""<h2>Curves</h2>
 <div class="grid">{drawn}</div>
 <p class="soft">{several}{best}</p>"""
@@ -164,32 +113,27 @@ def _corruptions(run: _runs.RunRecord) -> str:
     cells = _runs.corruption_cells(run, "accuracy", predictor)
     if cells is not None:
       over = "" if len(cells.value) == 1 else f", mean over {len(cells.value)} seeds"
-      table = _heat_table(cells, f"{predictor}: accuracy in %{over}", chance)
-      name = html.escape(f"The same for {predictor}")
-      first = f'<div class="wide">{table}</div>'
-      parts.append(
-        first if not parts else f"<details><summary>{name}</summary>{first}</details>"
-      )
-  return f"<h2>Accuracy under corruption</h2>\n{''.join(parts)}" if parts else ""
+      table = corruption_table(cells, f"{predictor}: accuracy in %{over}", chance)
+      parts.append(table if not parts else _html.folded(f"The same for {predictor}", table))
+  if not parts:
+    return ""
+  stored = (run.corruptions or {}).get("images") == "stored"
+  made = "Read from files made beforehand." if stored else "Corrupted while they were measured."
+  return f"<h2>Accuracy under corruption</h2>\n{''.join(parts)}<p class=\"soft\">{made}</p>"
 
 
-def _heat_table(cells: _runs.Cells, caption: str, chance: float) -> str:
-  value, names, severities = figures.with_means(cells)
-  value = 100 * value
-  # From chance to perfect, so that the pages of several runs can be held side by side.
-  colours = figures.cell_colours(value, chance, 100.0)
-  head = "".join(f'<th scope="col">{html.escape(s)}</th>' for s in ("severity", *severities))
-  rows = []
-  for name, line, colour in zip(names, value, colours, strict=True):
-    tds = "".join(
-      f'<td style="background:{back};color:{ink}">{v:.1f}</td>'
-      for v, (back, ink) in zip(line, colour, strict=True)
-    )
-    rows.append(f'<tr><th scope="row">{html.escape(name)}</th>{tds}</tr>')
-  return (
-    f'<table class="heat"><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead>'
-    f"<tbody>{''.join(rows)}</tbody></table>"
-  )
+def corruption_table(
+  cells: _runs.Cells, caption: str, low: float, high: float = 100.0, signed: bool = False
+) -> str:
+  """A (corruption, severity) table of colours with its means, in percent.
+
+  From chance to perfect, unless told otherwise, so that pages can be held side by side.
+  """
+  value, names, severities = _draw.with_means(cells)
+  return _html.heat_table(
+    100 * value, names, severities,
+    corner="severity", caption=caption, low=low, high=high, signed=signed, means=True,
+  )  # fmt: skip
 
 
 def _reliability(run: _runs.RunRecord) -> str:
@@ -197,12 +141,14 @@ def _reliability(run: _runs.RunRecord) -> str:
   drawn = []
   for predictor in run.predictors:
     if bins.get(predictor):
-      fields = metrics.CalibrationBins._fields
-      sums = [np.sum([seed[f] for seed in bins[predictor]], axis=0) for f in fields]
+      fields = ("count", "confidence", "correct")
+      count, confidence, correct = (
+        np.sum([seed[f] for seed in bins[predictor]], axis=0) for f in fields
+      )
+      # By numpy, so that writing a page starts no device, which may be busy training.
       with np.errstate(invalid="ignore"):
-        columns = metrics.reliability(metrics.CalibrationBins(*sums))
-      svg = figures.reliability_svg(*(np.asarray(c) for c in columns))
-      drawn.append(f"<figure>{svg}<figcaption>{html.escape(predictor)}</figcaption></figure>")
+        svg = _svg.reliability_svg(confidence / count, correct / count, count / count.sum())
+      drawn.append(_html.figure(svg, predictor))
   if not drawn:
     return ""
   return f"""<h2>Reliability</h2>
@@ -216,11 +162,9 @@ def _config(run: _runs.RunRecord) -> str:
     [name, _text(value), "" if default is _MISSING else _text(default)]
     for name, value, default in _changes(run.config, schema.default())
   ]
-  table = _table(("field", "value", "default"), changed, "facts")
+  table = _html.table(("field", "value", "default"), changed, label="config", kind="facts")
   whole = html.escape(json.dumps(run.config, indent=1, sort_keys=True))
-  return f"""<h2>Config</h2>
-<div class="wide">{table}</div>
-<details><summary>Every field</summary><pre>{whole}</pre></details>"""
+  return f"<h2>Config</h2>\n{table}{_html.folded('Every field', f'<pre>{whole}</pre>')}"
 
 
 _MISSING = object()
@@ -247,15 +191,19 @@ def _origin(run: _runs.RunRecord) -> str:
   rows = [["commit", str(info.get("commit") or "not known")]]
   rows += [[k, str(info[k])] for k in ("python", "platform") if k in info]
   rows += [[k, str(v or "not installed")] for k, v in sorted(info.get("versions", {}).items())]
-  return f'<h2>Versions</h2>\n<div class="wide">{_table(("what", "which"), rows, "facts")}</div>'
+  table = _html.table(("what", "which"), rows, label="versions", kind="facts")
+  return f"<h2>Versions</h2>\n{table}"
 
 
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "plain") -> str:
-  head = "".join(f'<th scope="col">{html.escape(h)}</th>' for h in headings)
-  body = "".join(
-    "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
-  )
-  return f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-
-
-_SECTIONS = (_head, _scores, _curves, _corruptions, _reliability, _config, _origin)
+_SECTIONS = (
+  _head,
+  _scores.section,
+  _curves,
+  _corruptions,
+  _reliability,
+  _details.classes,
+  _details.samples,
+  _details.label_noise,
+  _config,
+  _origin,
+)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxnoise import evaluation
 from jaxnoise.training import schema, writers
 
 NAMES = (
@@ -27,11 +28,20 @@ def run_directory(
   predictors: tuple[str, ...] = ("student",),
   names: tuple[str, ...] = NAMES,
   dataset: str = "digits",
+  seed: int = 0,
+  changes: dict | None = None,
+  details: bool = False,
+  class_names: tuple[str, ...] = (),
 ) -> Path:
-  """A run whose seed s ends at clean[s], with every corruption table averaging corrupted[s]."""
+  """A run whose seed s ends at clean[s], with every corruption table averaging corrupted[s].
+
+  With `details` it has what `add_details` writes; numbers of images are rounded to whole ones.
+  """
   rng = np.random.default_rng(len(method))
   config = {
+    **(changes or {}),
     "name": f"{method}-{dataset}",
+    "seed": seed,
     "seeds": seeds,
     "data": {"name": dataset, "holdout": 144},
     "method": {"name": method},
@@ -72,7 +82,7 @@ def run_directory(
   writer.close()
   if not finished:
     return path
-  common = {"seeds": list(range(seeds)), "step": 20 * epochs}
+  common = {"seeds": list(range(seed, seed + seeds)), "step": 20 * epochs}
   count = np.linspace(0, 60, 15).round()
   centre = (np.arange(15) + 0.5) / 15
   bins = {"count": count, "confidence": count * centre, "correct": count * centre**1.3}
@@ -85,6 +95,8 @@ def run_directory(
     "calibration": {p: [bins] * seeds for p in predictors},
   }
   writers.write_json(path / "tables" / "clean.json", content)
+  if details:
+    add_details(path, class_names)
   if not names:
     return path
   severity = np.linspace(0.06, -0.06, 5)[None, :]
@@ -106,3 +118,52 @@ def run_directory(
   content = {**common, "predictors": dict.fromkeys(predictors, tables)}
   writers.write_json(path / "tables" / "corruptions.json", content)
   return path
+
+
+def labels() -> np.ndarray:
+  """Of the 360 test images, 36 of each of ten classes."""
+  return np.arange(360) % 10
+
+
+def add_details(path: Path, class_names: tuple[str, ...] = (), test_crc32: int = 7) -> None:
+  """Adds what newer runs have: classes, confusions, examples, samples, label noise.
+
+  Each network is wrong on the last images, as many as its accuracy says, and takes each for the
+  class after its own; so one that is right more often is right wherever another is.
+  """
+  clean = json.loads((path / "tables" / "clean.json").read_text())
+  label, common = labels(), {"seeds": clean["seeds"], "step": clean["step"]}
+  clean["classes"] = {"names": list(class_names), "count": [36] * 10, "correct": {}}
+  clean["confusion"], clean["examples"] = {}, {"test_crc32": test_crc32, "correct": {}}
+  for predictor, scores in clean["predictors"].items():
+    rights, matrices, packed = [], [], []
+    for accuracy in scores["accuracy"]:
+      right = np.arange(360) < round(360 * accuracy)
+      matrix = evaluation.confusion(label, np.where(right, label, (label + 1) % 10), 10)
+      matrices.append(matrix.tolist())
+      rights.append(np.diag(matrix).tolist())
+      packed.append(evaluation.pack(right))
+    clean["classes"]["correct"][predictor] = rights
+    clean["confusion"][predictor] = matrices
+    clean["examples"]["correct"][predictor] = packed
+  clean.pop("format_version")
+  writers.write_json(path / "tables" / "clean.json", clean)
+  images = np.random.default_rng(0).integers(0, 256, (360, 8, 8, 3), np.uint8)
+  right = np.arange(360) < 350
+  measured = {
+    "prediction": np.where(right, label, (label + 1) % 10),
+    "correct": right,
+    "confidence": np.linspace(0.5, 0.99, 360),
+  }
+  samples = {
+    "seed": clean["seeds"][0], "predictor": "student", "n": 360, "image_shape": [8, 8, 3],
+    "names": list(class_names), **evaluation.samples(images, label, measured),
+  }  # fmt: skip
+  writers.write_json(path / "tables" / "samples.json", {**common, **samples})
+  counts = np.full((10, 10), 2) + np.diag([80] * 10)
+  noise = {
+    "nominal": {"labels": "worse"}, "n": 1000, "num_classes": 10, "changed": 180, "rate": 0.18,
+    "class_counts": [100] * 10, "class_rates": [0.18] * 10, "counts": counts.tolist(),
+    "labels_crc32": 0xBEEF, "labels_sha256": "ab" * 32,
+  }  # fmt: skip
+  writers.write_json(path / "tables" / "label_noise.json", {**common, **noise})

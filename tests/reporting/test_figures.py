@@ -1,6 +1,7 @@
 """Figures: written, of the promised size, with nothing cut off, and told apart."""
 
 import itertools
+import re
 import sys
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 
 from jaxnoise import reporting
 from jaxnoise.core import InputError
-from jaxnoise.reporting import figures
+from jaxnoise.reporting import _draw, _svg, figures
 from tests.reporting import fabricate
 
 
@@ -82,7 +83,7 @@ def test_no_global_state_of_pyplot(tmp_path):
 def test_the_band_is_the_range_over_seeds():
   ax = Figure().subplots()
   value = np.array([[1.0, 2.0, 6.0], [3.0, 3.0, 3.0]])
-  figures.curves(ax, reporting.Curve(np.array([1.0, 2.0]), value), label="x")
+  _draw.curves(ax, reporting.Curve(np.array([1.0, 2.0]), value), label="x")
   assert ax.get_lines()[0].get_ydata().tolist() == [3.0, 3.0]
   band = ax.collections[0].get_paths()[0].get_extents()
   assert (band.y0, band.y1) == (1.0, 6.0)
@@ -91,7 +92,7 @@ def test_the_band_is_the_range_over_seeds():
 def test_with_means_are_means():
   value = np.arange(12.0).reshape(1, 3, 4) * np.ones((2, 1, 1))
   cells = reporting.Cells(("a_b", "c", "d"), (1, 2, 3, 4), value)
-  table, rows, columns = figures.with_means(cells)
+  table, rows, columns = _draw.with_means(cells)
   assert rows == ["a b", "c", "d", "mean"] and columns == ["1", "2", "3", "4", "mean"]
   np.testing.assert_allclose(table[:3, -1], value[0].mean(axis=1))
   assert table[-1, -1] == pytest.approx(value.mean())
@@ -106,7 +107,7 @@ def _luminance(color):
 @pytest.mark.parametrize("map_name", ["cividis", "PuOr"])
 def test_numbers_in_cells_are_readable_on_every_colour(map_name):
   values = np.concatenate([np.linspace(0, 1, 200), [np.nan]])[None]
-  for back, ink in itertools.chain(*figures.cell_colours(values, 0.0, 1.0, map_name)):
+  for back, ink in itertools.chain(*_draw.cell_colours(values, 0.0, 1.0, map_name)):
     low, high = sorted([_luminance(back), _luminance(ink)])
     assert (high + 0.05) / (low + 0.05) >= 4.5, (back, ink)
 
@@ -114,11 +115,31 @@ def test_numbers_in_cells_are_readable_on_every_colour(map_name):
 def test_inline_svg_is_self_contained_and_the_same_every_time(tmp_path):
   (run,) = runs(tmp_path, "erm")
   names = ["test/student/accuracy", "holdout/student/accuracy"]
-  svgs = [figures.run_curve_svg(run, names, "Accuracy", 100.0) for _ in range(2)]
+  svgs = [_svg.run_curve_svg(run, names, "Accuracy", 100.0) for _ in range(2)]
   assert svgs[0] == svgs[1]
   assert svgs[0].startswith("<svg viewBox=") and "http" not in svgs[0]
   assert "last: " in svgs[0] and "best on holdout: " in svgs[0]
-  assert figures.run_curve_svg(run, ["train/nobody/loss"], "", 1.0) == ""
+  assert _svg.run_curve_svg(run, ["train/nobody/loss"], "", 1.0) == ""
+
+
+def test_curves_without_their_legend_over_the_data(tmp_path):
+  (run,) = runs(tmp_path, "erm")
+  names = ["test/student/accuracy", "holdout/student/accuracy"]
+  for label in ("short", "a name that is rather long for a legend of one line"):
+    curves = [(f"{label} {i}", reporting.curve(run, name)) for i, name in enumerate(names)]
+    svg = _svg.overlay_svg(curves, "Accuracy <in> %", 100.0)
+    assert 'aria-label="Accuracy &lt;in&gt; % by epoch"' in svg
+    *_, height = (float(x) for x in svg.split('viewBox="')[1].split('"')[0].split())
+    at = [float(y) for y in re.findall(r"translate\([\d.]+ ([\d.]+)\)[^>]*>\s*" + label, svg)]
+    at = at or [float(y) for y in re.findall(rf'y="([\d.]+)"[^>]*>{label}', svg)]
+    assert len(at) == 2 and min(at) > 0.8 * height, "the legend is below the axes"
+  assert _svg.overlay_svg([], "", 1.0) == "" and _svg.intervals_svg([], "") == ""
+
+
+def test_an_interval_is_drawn_from_end_to_end():
+  bars = [_svg.Bar("a", 1.0, (0.5, 1.5)), _svg.Bar("b", -1.0, None)]
+  svg = _svg.intervals_svg(bars, "Difference")
+  assert svg.count("http") == 0 and ">a<" in svg and ">b<" in svg and 'role="img"' in svg
 
 
 def test_a_comparison_of_nothing_or_of_two_data_sets_is_refused(tmp_path):
