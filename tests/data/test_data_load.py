@@ -69,7 +69,7 @@ def test_nothing_found_names_every_way(tmp_path, name, place):
 
 BAD = {
   "unknown": (lambda: data.load("cifar"), "'cifar' is not known; did you mean 'cifar10'"),
-  "far off": (lambda: data.load("mnist"), "known names: cifar10, cifar100, cinic10, digits, folder"),
+  "far off": (lambda: data.load("mnist"), "known names: cifar10, cifar100, cinic10, digits, fold"),
   "option": (lambda: data.load("generated", num_clases=3), "'num_clases'; did you mean 'num_cl"),
   "no options": (lambda: data.load("digits", size=3), "has no option 'size'; it takes no options"),
   "archive option": (lambda: data.load("cifar10", num_classes=9), "takes no options, found num_cl"),
