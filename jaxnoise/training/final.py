@@ -124,7 +124,7 @@ def _clean_table(
     "predictors": predictors,
     "calibration": bins,
     "classes": {
-      "names": list(getattr(source, "class_names", ())),
+      "names": list(source.class_names),
       "count": np.bincount(label, minlength=classes).tolist(),
       "correct": per_class,
     },
@@ -147,7 +147,7 @@ def _sample_table(run: build.Run, measured: Mapping[str, Any]) -> dict[str, Any]
     "predictor": predictor,
     "n": len(source.test_labels),
     "image_shape": list(source.image_shape),
-    "names": list(getattr(source, "class_names", ())),
+    "names": list(source.class_names),
     **evaluation.samples(source.test_images, source.test_labels, values),
   }
 
