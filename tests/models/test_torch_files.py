@@ -263,6 +263,8 @@ LARGE = safetensors(WEIGHTS, data_offsets=[48, 10**15])
 DAMAGE = {
   "changed values": ("torch_zip.pt", swapped(BASE_BYTES, BASE_BYTES[::-1]), "Bad CRC-32"),
   "other machine": ("torch_zip.pt", repacked(byteorder=b"big"), "the other byte order"),
+  "other machine, legacy": ("torch_legacy.pt", swapped(b"endianq\x02\x88", b"endianq\x02\x89"),
+                            "the other byte order"),
   "storage left out": ("torch_zip.pt", repacked(**{"data/0": None}), "storage '0' has 0 bytes"),
   "short storage": ("torch_zip.pt", repacked(**{"data/0": b"abcd"}), "storage '0' has 4 bytes"),
   "no pickle": ("torch_zip.pt", repacked(**{"data.pkl": None}), "without one data.pkl"),
@@ -295,13 +297,14 @@ def test_damaged_files(tmp_path, case):
   assert "\n" not in str(raised.value)
 
 
-def test_a_tensor_that_reaches_past_its_storage(tmp_path):
-  """The size of the first tensor, (2, 3), becomes (2, 9): its storage has 6 values."""
+@pytest.mark.parametrize("columns", [4, 9])
+def test_a_tensor_that_reaches_past_its_storage(tmp_path, columns):
+  """The first tensor, [2, 3] of 6 values, gets more columns; with 4 it reaches one too far."""
   content = (GOLDEN / "torch_legacy.pt").read_bytes()
-  start = content.index(b"K\x02K\x03\x86")
+  old, new = b"K\x02K\x03\x86", b"K\x02K" + bytes([columns]) + b"\x86"
   path = tmp_path / "weights.pt"
-  path.write_bytes(content[:start] + b"K\x02K\x09\x86" + content[start + 5 :])
-  with pytest.raises(InputError, match=r"a tensor \[2, 9\] that reaches past the end"):
+  path.write_bytes(content.replace(old, new, 1))
+  with pytest.raises(InputError, match=rf"a tensor \[2, {columns}\] that reaches past the end"):
     models.read_torch(path)
 
 

@@ -1,13 +1,18 @@
-"""Writes weights in the forms of torch.save and safetensors, without either of them."""
+"""State dicts to import, and files of them in the forms of torch.save and safetensors."""
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import struct
 import zipfile
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+
+from jaxnoise import models
 
 SAFETENSORS = {"float64": "F64", "float32": "F32", "float16": "F16", "int64": "I64"}
 STORAGES = {"float64": "Double", "float32": "Float", "float16": "Half", "int64": "Long"}
@@ -60,3 +65,27 @@ def _tensor(key: int, array: np.ndarray) -> bytes:
   place = b"K\x00" + _integers(*array.shape) + _integers(*strides.tolist())
   hooks = b"\x89ccollections\nOrderedDict\n)R"
   return b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + place + hooks + b"tR"
+
+
+@functools.cache
+def shapes(factory, num_classes=10, side=32):
+  net = models.network(factory(num_classes))
+  return jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, side, side, 3)))
+
+
+def numbered(shape_of: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+  """Arrays of the shapes, each filled with a number of its own."""
+  return {
+    name: np.broadcast_to(np.float32(i), shape) for i, (name, shape) in enumerate(shape_of.items())
+  }
+
+
+def with_statistics(shape_of: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+  """Adds what a state dict has beside parameters: a norm is what has a weight of one axis."""
+  out = dict(shape_of)
+  for name, shape in shape_of.items():
+    if name.endswith(".weight") and len(shape) == 1:
+      layer = name.removesuffix("weight")
+      out |= {f"{layer}running_mean": shape, f"{layer}running_var": shape}
+      out[f"{layer}num_batches_tracked"] = ()
+  return out
