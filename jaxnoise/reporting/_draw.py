@@ -63,7 +63,8 @@ def curves(
     low, high = value.min(axis=1), value.max(axis=1)
     ax.fill_between(curve.epoch, low, high, color=color, alpha=0.22, linewidth=0)
   marker = "o" if len(value) == 1 else None
-  ax.plot(curve.epoch, value.mean(axis=1), dash, color=color, label=label, lw=2, marker=marker)
+  drawn = {"color": color, "ls": dash, "lw": 2, "marker": marker}
+  ax.plot(curve.epoch, value.mean(axis=1), label=label, **drawn)
   ax.set_xlabel("epoch")
   ax.grid(visible=True)
 

@@ -60,7 +60,8 @@ thead th { border-bottom: 1px solid var(--line); font-weight: 600; }
 .scores small { display: block; color: var(--soft); font-size: .8rem; }
 .scores td { vertical-align: top; }
 .scores tbody th { vertical-align: top; white-space: normal; min-width: 8rem; }
-.scores thead th { white-space: normal; vertical-align: bottom; min-width: 7rem; }
+.scores thead th { white-space: normal; vertical-align: bottom; min-width: 6rem; }
+.scores thead th:last-child { min-width: 0; }
 .pairs td:nth-child(2), .pairs th:nth-child(2) { text-align: left; }
 .pair { display: flex; flex-wrap: wrap; gap: 1.2rem 3rem; align-items: start; }
 .pair > div { max-width: 100%; }

@@ -111,7 +111,7 @@ def intervals_svg(bars: Sequence[Bar], title: str) -> str:
   if not bars:
     return ""
   with _draw.style():
-    figure = Figure(figsize=(4.6, 0.9 + 0.55 * len(bars)), layout="constrained")
+    figure = Figure(figsize=(4.6, 1.0 + 0.5 * len(bars)), layout="constrained")
     ax = figure.subplots()
     for i, bar in enumerate(bars):
       color = _draw.SERIES[0]
@@ -129,7 +129,7 @@ def intervals_svg(bars: Sequence[Bar], title: str) -> str:
     ax.spines["left"].set_visible(False)
     ax.set_xlabel("points")
     ax.set_title(title, fontsize=12)
-    return to_svg(figure, title)
+    return to_svg(figure, f"Differences with intervals: {title}")
 
 
 def _with_legend(figure: Figure, ax: Axes, label: str) -> str:

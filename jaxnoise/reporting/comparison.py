@@ -15,7 +15,7 @@ from jaxnoise.reporting._scores import SCORES, Score
 from jaxnoise.reporting._statistics import Estimate, ExampleDifference, estimate
 
 _MAX_LINES = 6
-_MAX_BARS = 12
+_MAX_IN_TITLE = 3
 
 
 class Entry(NamedTuple):
@@ -67,8 +67,10 @@ def write_comparison(run_dirs: Sequence[str | Path], path: str | Path) -> Path:
     for k, predictor in enumerate(group.first.predictors or [""])
   ]
   named = [group.label for group in groups]
-  title = f"{', '.join(named[:-1])} and {named[-1]}" if len(named) > 1 else named[0]
-  title = f"{title} on {groups[0].first.dataset}"
+  what = f"{', '.join(named[:-1])} and {named[-1]}" if len(named) > 1 else named[0]
+  if len(named) > _MAX_IN_TITLE:
+    what = f"{len(named)} settings"
+  title = f"{what} on {groups[0].first.dataset}"
   sections = [
     _head(title, groups),
     _score_table(entries),
@@ -145,7 +147,7 @@ def _differences(entries: Sequence[Entry]) -> str:
     return ""
   corrupted = _groups.common_corruptions(_groups_of(entries))
   rows, examples = [], []
-  bars: list[_svg.Bar] = []
+  bars: dict[str, list[_svg.Bar]] = {}
   for entry in others:
     cells, n = [], 0
     for score in SCORES:
@@ -157,12 +159,12 @@ def _differences(entries: Sequence[Entry]) -> str:
           n = max(n, change.n)
           cell = _cell(score.text(change, "+"), score.interval(change.interval, "+"))
           if score.field in ("accuracy", "mean_accuracy"):
-            bars.append(_bar(f"{entry.label}: {score.heading}, by seed", change))
+            bars.setdefault(f"{score.heading}, by seed", []).append(_bar(entry.label, change))
       cells.append(cell)
     rows.append([entry.label, *cells, str(n) if n else "-"])
     by_image = _groups.by_example(*(e.group.correct(e.predictor) for e in (base, entry)))
     if by_image is not None:
-      bars.append(_bar(f"{entry.label}: accuracy, clean, by image", by_image))
+      bars.setdefault("accuracy, clean, by image", []).append(_bar(entry.label, by_image))
       examples.append([entry.label, *_example_row(by_image)])
   headings = ["", *(score.short for score in SCORES), "pairs"]
   parts = [
@@ -184,9 +186,10 @@ def _differences(entries: Sequence[Entry]) -> str:
       "Gained and lost count images, added over common seeds, that only the one or only the other "
       "is right on.</p>",
     ]
-  drawn = _svg.intervals_svg(bars[:_MAX_BARS], f"Difference from {base.label}, 95 % intervals")
+  drawn = "".join(_html.figure(_svg.intervals_svg(of, what)) for what, of in bars.items())
   if drawn:
-    parts.insert(1, f'<div class="grid">{_html.figure(drawn)}</div>')
+    said = '<p class="soft">Dots are mean differences, lines their 95 % intervals.</p>'
+    parts.insert(1, f'<div class="grid">{drawn}</div>{said}')
   return "\n".join(parts)
 
 

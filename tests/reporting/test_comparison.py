@@ -102,7 +102,7 @@ def test_a_comparison_page(tmp_path):
   by_image = rows_of(page, "differences paired by test image")[1]
   assert by_image[3:] == ["360", "7", "4"] and by_image[1].startswith("+0.28 ± ")
   assert [row[0] for row in rows_of(page, "settings that differ")[1:]] == ["method.name"]
-  assert "noisymix minus erm, in points" in page and page.count('role="img"') == 3
+  assert "noisymix minus erm, in points" in page and page.count('role="img"') == 5
   assert [row[:3] for row in rows_of(page, "runs")[1:]] == [
     ["erm", str(a), "0, 1, 2"],
     ["noisymix", str(b), "0, 1, 2"],
@@ -138,6 +138,13 @@ def test_a_run_that_has_not_ended_is_said(tmp_path):
   page = reporting.write_comparison([a, b], tmp_path / "page.html").read_text(encoding="utf-8")
   assert f"{b} has not ended" in Reader(page).text
   assert set(rows_of(page, "scores")[2][1:]) == {"-"}
+
+
+def test_many_settings_are_counted_in_the_title(tmp_path):
+  paths = [made(tmp_path, str(k), changes={"optim": {"lr": 0.1 * k}}) for k in range(1, 5)]
+  page = reporting.write_comparison(paths, tmp_path / "page.html").read_text(encoding="utf-8")
+  assert Reader(page).text.startswith("4 settings on digits")
+  assert len(rows_of(page, "differences paired by seed")) == 4
 
 
 def test_names_are_text(tmp_path):

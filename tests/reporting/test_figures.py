@@ -136,6 +136,16 @@ def test_curves_without_their_legend_over_the_data(tmp_path):
   assert _svg.overlay_svg([], "", 1.0) == "" and _svg.intervals_svg([], "") == ""
 
 
+def test_lines_differ_in_colour_and_dash():
+  curve = reporting.Curve(np.arange(3.0), np.ones((3, 1)))
+  ax = Figure().subplots()
+  for i in range(6):
+    _draw.curves(ax, curve, label=str(i), series=i)
+  lines = ax.get_lines()
+  assert len({line.get_color() for line in lines}) == 6
+  assert len({str(line._dash_pattern) for line in lines}) == 6
+
+
 def test_an_interval_is_drawn_from_end_to_end():
   bars = [_svg.Bar("a", 1.0, (0.5, 1.5)), _svg.Bar("b", -1.0, None)]
   svg = _svg.intervals_svg(bars, "Difference")
