@@ -48,6 +48,8 @@ def arrays(
     >>> source.num_classes, source.images.dtype, int(source.images.max())
     (3, dtype('uint8'), 255)
   """
+  if num_classes is None and class_names:
+    num_classes = len(class_names)
   images = {
     "train_images": _to_uint8("train_images", train_images),
     "test_images": _to_uint8("test_images", test_images),
@@ -61,9 +63,7 @@ def arrays(
     ),
   }
   if num_classes is None:
-    num_classes = len(class_names) or 1 + max(
-      int(each.max()) for each in labels.values() if len(each)
-    )
+    num_classes = 1 + max((int(each.max()) for each in labels.values() if len(each)), default=0)
     if num_classes < 2:
       raise InputError(
         "train_labels: all labels are 0, expected at least two classes; give num_classes if the "

@@ -57,8 +57,19 @@ def device_data(source: Source, sharding: jax.sharding.Sharding | None = None) -
     >>> arrays["images"].shape, arrays["pools"]["trusted"]["labels"].shape
     ((32, 8, 8, 3), (8,))
   """
+  return jax.device_put(host_data(source), sharding)
+
+
+def host_data(source: Source) -> dict[str, Any]:
+  """The arrays that `device_data` puts on the device, as they are on the host; nothing is copied.
+
+  Example:
+    >>> from jaxnoise import data
+    >>> sorted(data.host_data(data.generated()))
+    ['images', 'labels', 'pools']
+  """
   pools = {name: _arrays(pool) for name, pool in source.extra_pools.items()}
-  return jax.device_put({**_arrays(source.train), "pools": pools}, sharding)
+  return {**_arrays(source.train), "pools": pools}
 
 
 def pool_of(data: DeviceData, name: str) -> DeviceData:

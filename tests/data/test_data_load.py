@@ -1,5 +1,7 @@
 """From a name to a data set: the order of resolution, and the advice when there is nothing."""
 
+import re
+
 import numpy as np
 import official_layouts as official
 import pytest
@@ -67,6 +69,32 @@ def test_nothing_found_names_every_way(tmp_path, name, place):
   assert "\n" not in message
 
 
+@pytest.mark.parametrize(("name", "expected"), [
+  ("cifar10", ("curl -O https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz", "cifar10/VERSION",
+               "pip install array_record", "tfrecord", "t.builder('cifar10', data_dir='DIR'")),
+  ("cifar100", ("curl -O https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+                "pip install array_record", "tfrecord", "t.builder('cifar100'")),
+  ("svhn", ("svhn.npz", "curl -O", "{train_32x32.mat,test_32x32.mat}", "svhn_cropped/VERSION",
+            "pip install array_record", "tfrecord", "t.builder('svhn_cropped'")),
+  ("cinic10", ("cinic10.npz", "CINIC-10.tar.gz && tar xzf CINIC-10.tar.gz", "valid/")),
+])
+def test_every_way_has_its_command(tmp_path, name, expected):
+  for path in ("", "nowhere", tmp_path):
+    with pytest.raises(InputError) as error:
+      data.load(name, path)
+    message = str(error.value)
+    for text in (*expected, "numpy.savez('" + name):
+      assert text in message
+    assert "\n" not in message and len(message) < 830 + len(str(path))
+
+
+def test_the_printed_commands_are_python():
+  with pytest.raises(InputError) as error:
+    data.load("cifar10", "nowhere")
+  (code,) = re.findall(r'python -c "(.*?)"', str(error.value))
+  compile(code, "printed", "exec")
+
+
 BAD = {
   "unknown": (lambda: data.load("cifar"), "'cifar' is not known; did you mean 'cifar10'"),
   "far off": (lambda: data.load("mnist"), "known names: cifar10, cifar100, cinic10, digits, fold"),
@@ -74,6 +102,8 @@ BAD = {
   "no options": (lambda: data.load("digits", size=3), "has no option 'size'; it takes no options"),
   "archive option": (lambda: data.load("cifar10", num_classes=9), "takes no options, found num_cl"),
   "npz option": (lambda: data.load("npz", "x.npz", classes=9), "'classes'; did you mean 'num_cl"),
+  "folder no path": (lambda: data.load("folder"), "data.path: is empty.*train/CLASS"),
+  "svhn option": (lambda: data.load("svhn", image_size=8), "takes no options, found image_size"),
   "npz no path": (lambda: data.load("npz"), "data.path: is empty.*train_images"),
 }
 
