@@ -50,7 +50,7 @@ def compare(
   programs = loop.Programs(run)
   arrays = data.device_data(source)
   state = programs.init()
-  orders = programs.epoch_orders(state, 0)
+  orders = programs.epoch_orders(state, arrays, 0)
   totals = programs.zero_totals(state, arrays, orders)
   image = jax.random.uniform(jax.random.key(1), (3 * batch, side, side, 3))
   targets = jax.nn.one_hot(jnp.arange(3 * batch) % 10, 10)
@@ -87,14 +87,15 @@ def main() -> None:
   device = jax.devices()[0]
   devices = f"{jax.device_count()} x {device.platform} ({device.device_kind})"
   print(f"{devices}, jax {jax.__version__}")
-  for name, (model, side, batch, first) in CASES.items():
-    batch = args.batch or batch
+  for name, (model, side, own_batch, first) in CASES.items():
+    batch = args.batch or own_batch
     full, bare = compare(model, side, batch, first, args.rounds, args.precision)
     ratios = [f / b for f, b in zip(full, bare, strict=True)]
     step_ms, bare_ms = (1e3 * statistics.median(times) for times in (full, bare))
     print(
       f"{name}, B = {batch} x 3, {args.precision}: step {step_ms:.1f} ms, bare {bare_ms:.1f} ms, "
-      f"ratio {step_ms / bare_ms:.3f} (rounds {min(ratios):.3f} to {max(ratios):.3f}, n = {args.rounds})",
+      f"ratio {step_ms / bare_ms:.3f} (rounds {min(ratios):.3f} to {max(ratios):.3f}, "
+      f"n = {args.rounds})",
       flush=True,
     )
 

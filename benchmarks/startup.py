@@ -45,7 +45,7 @@ def child(started: float, epochs: int) -> None:
 
     arrays = data.device_data(run.source)
     state = programs.init()
-    orders = programs.epoch_orders(state, 0)
+    orders = programs.epoch_orders(state, arrays, 0)
     totals = programs.zero_totals(state, arrays, orders)
     jax.block_until_ready(programs.step(state, arrays, orders, totals))
     print(f"{time.time() - started:.2f}")

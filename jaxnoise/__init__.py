@@ -1,6 +1,7 @@
 """jaxnoise: noise-robust training in JAX, as pure functions that compose.
 
-Sub-packages are loaded when they are first named: importing jaxnoise, or a config file, starts no
+`jaxnoise.train` trains a config from Python, with your own data, model, method or loss. It and the
+sub-packages are loaded when they are first named: importing jaxnoise, or a config file, starts no
 device.
 """
 
@@ -26,8 +27,10 @@ _PACKAGES = (
 def __getattr__(name: str):
   if name in _PACKAGES:
     return importlib.import_module(f"{__name__}.{name}")
+  if name == "train":
+    return importlib.import_module(f"{__name__}.api").train
   raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-  return [*globals(), *_PACKAGES]
+  return [*globals(), *_PACKAGES, "train"]

@@ -2,7 +2,8 @@
 
 Fields are overridden as `--config.optim.lr=0.05`; some config files take an argument,
 `--config=configs/noisymix.py:dataset=cifar100`. `--workdir` defaults to
-`runs/<config>-<hash of the resolved config>`, so that the same command resumes. Exit codes: 0 done
+`runs/<config>-<hash of the resolved config>`, so that the same command resumes. `--dry_run` prints
+the plan and writes nothing. Exit codes: 0 done
 or stopped by SIGTERM after saving, 1 the training failed, 2 bad input (nothing was written).
 """
 
@@ -24,7 +25,7 @@ from ml_collections import config_flags
 from jaxnoise.core.errors import InputError, closest
 from jaxnoise.training import schema
 
-_SWITCHES = ("quiet", "noquiet", "help", "h")
+_SWITCHES = ("quiet", "noquiet", "dry_run", "nodry_run", "help", "h")
 
 
 def parse(argv: Sequence[str]) -> tuple[dict, Path]:
@@ -52,7 +53,7 @@ def parse(argv: Sequence[str]) -> tuple[dict, Path]:
   resolved["name"] = resolved.get("name") or name
   digest = hashlib.sha256(json.dumps(resolved, sort_keys=True).encode()).hexdigest()[:10]
   path = Path(values.workdir) if values.workdir else Path("runs") / f"{name}-{digest}"
-  return {"config": resolved, "quiet": values.quiet}, path
+  return {"config": resolved, "quiet": values.quiet, "dry_run": values.dry_run}, path
 
 
 def _joined(argv: Sequence[str]) -> list[str]:
@@ -85,7 +86,8 @@ def _open_changes(argv: Sequence[str]) -> tuple[dict, list[str]]:
   for word in argv:
     match = re.match(r"--?config\.([\w.]+)=(.*)$", word, flags=re.DOTALL)
     sections = match[1].split(".") if match else ()
-    if len(sections) < 2 or sections[0] not in schema.OPEN:
+    inside = any(section in schema.OPEN for section in sections[:-1])
+    if not inside:
       rest.append(word)
       continue
     try:
@@ -112,6 +114,12 @@ def _read_flags(argv: Sequence[str]) -> flags.FlagValues:
   )
   flags.DEFINE_string("workdir", "", "Run directory.", flag_values=values)
   flags.DEFINE_boolean("quiet", False, "Print no progress.", flag_values=values)
+  flags.DEFINE_boolean(
+    "dry_run",
+    False,
+    "Print the plan (steps, parameters, memory, label noise, files) and stop; writes nothing.",
+    flag_values=values,
+  )
   flags.DEFINE_boolean("help", False, "Show this help.", short_name="h", flag_values=values)
   try:
     rest = values(list(argv))
@@ -159,6 +167,8 @@ def main(argv: Sequence[str]) -> int:
     if "help" in parsed:
       print(parsed["help"])
       return 0
+    if parsed["dry_run"]:
+      return _dry_run(parsed["config"], workdir)
     return _train(parsed["config"], workdir, parsed["quiet"])
   except InputError as error:
     print(f"jaxnoise: {' '.join(str(error).split())}", file=sys.stderr)
@@ -168,24 +178,36 @@ def main(argv: Sequence[str]) -> int:
     return 2
 
 
-def _train(config: dict, workdir: Path, quiet: bool) -> int:
+def _use_compilation_cache() -> None:
   import jax
-
-  from jaxnoise import reporting
-  from jaxnoise.training import experiment, loop
 
   cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache" / "jaxnoise"))
   jax.config.update("jax_compilation_cache_dir", cache)
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def _train(config: dict, workdir: Path, quiet: bool) -> int:
+  from jaxnoise import api
+  from jaxnoise.training import loop
+
+  _use_compilation_cache()
   try:
-    results = experiment.run(config, workdir, quiet=quiet)
+    api.train_all(config, workdir, quiet=quiet)
   except loop.NonFiniteError as error:
     print(f"jaxnoise: {error}", file=sys.stderr)
     return 1
-  for (_, directory), result in zip(experiment.plan(config, workdir), results, strict=False):
-    if result.finished:
-      print(f"report: {reporting.write_report(directory)}")
   print(f"run directory: {workdir}", flush=True)
+  return 0
+
+
+def _dry_run(config: dict, workdir: Path) -> int:
+  from jaxnoise.training import experiment, preview
+
+  _use_compilation_cache()
+  for run, directory in experiment.assemble_all(config, workdir):
+    print(experiment.describe(run, directory))
+    print(preview.describe(preview.preview(run, directory)), flush=True)
+  print("dry run: nothing was trained or written")
   return 0
 
 

@@ -21,7 +21,9 @@ PACKAGE = ROOT / "jaxnoise"
 # Lowest first. A module imports its own layer and those before it. `training.x` names one module;
 # the rest of `training` is the assembly.
 PURE = ("losses", "augment", "corruptions", "label_noise", "attacks", "stats", "theory", "metrics")
-SERVICES = ("sharding", "optim", "durations", "checkpoint", "writers", "schema")
+SERVICES = (
+  "sharding", "schedules", "optim", "durations", "checkpoint", "writers", "sinks", "schema",
+)  # fmt: skip
 LAYERS = (
   ("core",),
   PURE,
@@ -31,6 +33,7 @@ LAYERS = (
   ("evaluation",),
   ("training",),
   ("reporting",),
+  ("api",),
   ("main", "evaluate", "report", "predict", "audit"),
 )
 COMMANDS = len(LAYERS) - 1

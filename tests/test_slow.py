@@ -33,7 +33,7 @@ def one_step(devices):
   programs = loop.Programs(run)
   state = programs.init()
   arrays = data.device_data(run.source, sharding.replicated(run.mesh))
-  orders = programs.epoch_orders(state, 0)
+  orders = programs.epoch_orders(state, arrays, 0)
   totals = programs.zero_totals(state, arrays, orders)
   state, totals = programs.step(state, arrays, orders, totals)
   return jax.device_get((state.params, state.batch_stats, totals))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 from collections.abc import Callable, Sequence
 
@@ -17,6 +18,8 @@ from jaxnoise.core.reduce import promote
 from jaxnoise.core.types import Array, BatchStats, Params, PRNGKey, PyTree
 from jaxnoise.models._layers import checked
 from jaxnoise.models._preact_resnet import keep
+
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def network(module: nn.Module) -> Network:
@@ -35,6 +38,10 @@ def network(module: nn.Module) -> Network:
     norm_branches (optional): names of its sets of normalisation layers, "main" among them; it is
       then also called with `norm_branch`.
 
+  A module without `num_stages` is called as module(image), or module(image, train=train) where it
+  has that argument, and returns logits [N, K]. It serves every method that asks for nothing inside
+  the network: there is one tap position, 0, the image itself, and there are no features.
+
   Variables live in the collections "params" and "batch_stats" and nowhere else.
 
   Args:
@@ -44,9 +51,10 @@ def network(module: nn.Module) -> Network:
     A `Network`; its `apply` is described at `jaxnoise.core.types.ApplyFn`.
 
   Raises:
-    InputError: here if the module has no `num_stages`; from `apply` if the image is not of a
-      floating type, has fewer than three axes or does not fit the parameters, for a dropout rate
-      outside [0, 1), and for an unknown feature or normalisation branch.
+    InputError: here if it is no linen module, or needs arguments other than those above; from
+      `apply` if the image is not of a floating type, has fewer than three axes or does not fit the
+      parameters, for a dropout rate outside [0, 1) or one that the module does not take, and for an
+      unknown feature or normalisation branch.
 
   Example:
     >>> import jax, jax.numpy as jnp
@@ -57,18 +65,22 @@ def network(module: nn.Module) -> Network:
     >>> jax.eval_shape(net.apply, params, batch_stats, image).logits.shape
     (2, 3, 10)
   """
-  if not isinstance(getattr(module, "num_stages", None), int):
+  if not isinstance(module, nn.Module):
     raise InputError(
-      f"module: {type(module).__name__} has no whole number `num_stages`; see "
-      "jaxnoise.models.network for what a module has to have"
+      f"module: found {module!r:.60}, of type {type(module).__name__}; it must be a flax.linen "
+      "module, or be made a core.Network by you"
     )
-  known = ("stem", *(f"stage{k + 1}" for k in range(module.num_stages)), "pooled")
+  if hasattr(module, "num_stages"):
+    num_stages, call = module.num_stages, None
+    known = ("stem", *(f"stage{k + 1}" for k in range(num_stages)), "pooled")
+  else:
+    num_stages, call, known = 0, _plain(module), ()
   branches = getattr(module, "norm_branches", ("main",))
 
   # Compiled, the forward pass is dropped and only the initialisers run.
   @functools.partial(jax.jit, static_argnums=1)
   def variables_of(rng: PRNGKey, image_shape: tuple[int, ...]) -> PyTree:
-    return module.init({"params": rng}, jnp.zeros((1, *image_shape)), train=False)
+    return module.init({"params": rng}, jnp.zeros((1, *image_shape)), train=False, method=call)
 
   def init(rng: PRNGKey, image: Array) -> tuple[Params, BatchStats]:
     variables = variables_of(rng, tuple(image.shape[-3:]))
@@ -106,6 +118,7 @@ def network(module: nn.Module) -> Network:
         features=tuple(features),
         rngs={} if rng is None else {"dropout": rng},
         mutable=["batch_stats"] if train else [],
+        method=call,
         **options,
       )
     except ScopeParamShapeError as error:
@@ -119,7 +132,39 @@ def network(module: nn.Module) -> Network:
       features={name: unflatten(value) for name, value in collected.items()},
     )
 
-  return Network(init=init, apply=apply, num_stages=module.num_stages)
+  return Network(init=init, apply=apply, num_stages=num_stages)
+
+
+def _plain(module: nn.Module) -> Callable[..., tuple[Array, dict[str, Array]]]:
+  """How a module that returns logits alone is called with what the library passes."""
+  parameters = list(inspect.signature(type(module).__call__).parameters.values())[2:]
+  needed = [p.name for p in parameters if p.default is p.empty and p.kind not in _VARIADIC]
+  if set(needed) - {"train"}:
+    raise InputError(
+      f"module: {type(module).__name__} needs {', '.join(needed)} to be called; give all but the "
+      "image and `train` a default, or see jaxnoise.models.network for what else it may take"
+    )
+  takes_train = any(p.name == "train" for p in parameters)
+
+  def call(
+    module: nn.Module,
+    image: Array,
+    *,
+    train: bool,
+    dropout: float | None = None,
+    tap: Callable[[int, Array], Array] = keep,
+    features: Sequence[str] = (),
+  ) -> tuple[Array, dict[str, Array]]:
+    del features  # checked: there are none
+    if dropout is not None:
+      raise InputError(
+        f"dropout: {type(module).__name__} has its own rate, which cannot be overridden; leave it "
+        "out, or see jaxnoise.models.network for what a module may take"
+      )
+    options = {"train": train} if takes_train else {}
+    return module(tap(0, image), **options), {}
+
+  return call
 
 
 def _check(
@@ -139,6 +184,11 @@ def _check(
   if dropout is not None:
     checked(dropout=dropout)
   for name in features:
+    if not known:
+      raise InputError(
+        f"features: {name!r} was asked for, but the module returns logits alone; see "
+        "jaxnoise.models.network for how it may name its features"
+      )
     if name not in known:
       raise InputError(f"features: unknown name {name!r}; {closest(name, known)}")
   if norm_branch not in branches:

@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,11 +13,20 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from jaxnoise import augment, corruptions, data, methods, models
+from jaxnoise import augment, data, methods, models
 from jaxnoise.core.errors import InputError, closest
-from jaxnoise.core.types import Method, Network, PyTree, Spec
-from jaxnoise.training import checkpoint, durations, optim, schema, sharding, writers
-from jaxnoise.training.resolve import call, check_keywords, lookup
+from jaxnoise.core.types import Array, Method, Network, PyTree, Spec
+from jaxnoise.training import (
+  corrupted,
+  durations,
+  networks,
+  optim,
+  schedules,
+  schema,
+  sharding,
+  sinks,
+)
+from jaxnoise.training.resolve import OBJECT, call, check_keywords, lookup, name_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +44,7 @@ class Run:
     mesh: the devices.
     teacher: parameters and statistics of a frozen teacher, or None.
     start_from: parameters and statistics to start from, or None.
+    corrupted: files of corrupted test images, or None where corruptions are made.
   """
 
   config: Mapping[str, Any]
@@ -43,11 +52,12 @@ class Run:
   holdout: data.Pool | None = dataclasses.field(repr=False)
   network: Network
   method: Method
-  optimizer: optax.GradientTransformation
+  optimizer: optax.GradientTransformationExtraArgs
   spec: Spec
   mesh: Mesh
   teacher: PyTree | None = dataclasses.field(default=None, repr=False)
   start_from: PyTree | None = dataclasses.field(default=None, repr=False)
+  corrupted: data.Corrupted | None = dataclasses.field(default=None, repr=False)
 
   def steps(self, field: str, duration: str) -> int:
     """A duration of the config in optimizer steps."""
@@ -64,8 +74,9 @@ def assemble(
   config: Mapping[str, Any],
   *,
   source: data.Source | None = None,
-  network: Network | None = None,
-  method: Callable[..., Method] | None = None,
+  network: Network | Any | None = None,
+  method: Callable[..., Method] | Method | None = None,
+  loss: Callable[[Array, Array], Array] | None = None,
   mesh: Mesh | None = None,
   pending: Mapping[str, Run] | None = None,
 ) -> Run:
@@ -74,8 +85,10 @@ def assemble(
   Args:
     config: fields of `schema.default`, missing ones at their defaults.
     source: your own data.
-    network: your own model.
-    method: your own factory, called like those of `jaxnoise.methods`.
+    network: your own model: a `Network`, or a linen module for `models.network`.
+    method: your own factory, called like those of `jaxnoise.methods` with the fields of
+      `config.method`, or a finished `Method`, made with `network`.
+    loss: your own (logits [B, K], targets [B, K]) -> [B], for a method with an argument `loss`.
     mesh: None means every device.
     pending: runs that are assembled but not trained yet, by directory. A teacher or a network to
       start from may be one of them; what is then returned is good for checking, not for training.
@@ -83,44 +96,74 @@ def assemble(
   Raises:
     InputError: for any name, type or value that does not fit, before anything is written.
   """
-  config = schema.check(config)
+  if isinstance(method, Method) and network is None:
+    raise InputError(
+      "method is a finished Method; give the network that it was made with too, or its factory"
+    )
+  config = schema.check(_with_objects(config, source, network, method, loss))
   mesh = sharding.make_mesh() if mesh is None else mesh
   _check_numbers(config)
   source, holdout = load_source(config["data"], source)
   if network is None:
-    network = make_network(config, source.num_classes)
-  name = config["method"].get("name", "")
-  factory = method or lookup("config.method.name", methods, name, "network")
+    network = networks.make_network(config, source.num_classes)
+  elif not isinstance(network, Network):
+    network = models.network(network)
   teacher_network, teacher = None, None
   if config["teacher"]:
-    teacher_network, teacher = load_run("config.teacher", config["teacher"], source, pending)
+    teacher_network, teacher = networks.load_teacher(config["teacher"], source, pending)
   spec = _spec(config, source, mesh, replays=1)
 
   def build(spec: Spec) -> Method:
-    made = _make_method(config, factory, network, spec, teacher_network)
+    made = method
+    if not isinstance(made, Method):
+      factory = method or lookup(
+        "config.method.name", methods, config["method"].get("name", ""), "network"
+      )
+      made = _make_method(config, factory, network, spec, teacher_network, loss)
     return _wrap(config, made, network, spec)
 
   built = build(spec)
   # An epoch's updates depend on the method's replays, and the method on the spec.
   spec = _spec(config, source, mesh, replays=built.replays)
   built = build(spec)
-  for side in built.side_batches:
-    if side.pool not in spec.pools:
-      raise InputError(
-        f"{built.name} draws from the pool {side.pool!r}, which the data does not have; "
-        "set config.data.trusted, or give a source with that pool"
-      )
-    sharding.check_divides(mesh, f"the side batch {side.name!r}", side.size)
-  start_from = None
-  if config["init_from"]:
-    like = _variables(network, spec.image_shape)
-    _, start_from = load_run("config.init_from", config["init_from"], source, pending, like=like)
-  optimizer = optim.make_optimizer(config["optim"], spec.learning_rate)
-  run = Run(config, source, holdout, network, built, optimizer, spec, mesh, teacher, start_from)
+  _check_batches(config, built, spec, mesh)
+  shapes = networks.variables(network, spec.image_shape)
+  _check_classes(network, shapes, spec)
+  start_from = networks.load_start(config, network, spec.image_shape, pending)
+  optimizer = optim.make_optimizer(
+    config["optim"], spec.learning_rate, steps_per_epoch=spec.steps_per_epoch
+  )
+  if config["optim"]["freeze_level"] != -1:
+    frozen = models.frozen_stages(shapes["params"], config["optim"]["freeze_level"])
+    optimizer = optim.freeze(optimizer, frozen)
+  stored = corrupted.load_corrupted(config["evaluate"], source)
+  if stored is None:
+    corrupted.check_corruptions(config["evaluate"], spec.image_shape)
+  run = Run(
+    config, source, holdout, network, built, optimizer, spec, mesh, teacher, start_from, stored
+  )
   for section in ("log", "evaluate", "checkpoint"):
     run.steps(f"{section}.every", config[section]["every"])
-  _check_evaluation(config["evaluate"], spec.image_shape)
+  sinks.check(config["log"])
   return run
+
+
+def _with_objects(config: Mapping[str, Any], source, network, method, loss) -> dict[str, Any]:
+  """The config with the names of the objects that stand in for what it names."""
+  out = dict(config)
+  given = {"data": source, "model": network, "method": method}
+  for section, part in given.items():
+    if part is None:
+      continue
+    own = f"{OBJECT}{part.name}" if section == "data" else name_of(part)
+    fields = dict(out.get(section, {}))
+    if section == "model" or isinstance(part, Method):
+      fields = {}
+      own = f"{OBJECT}{part.name}" if isinstance(part, Method) else own
+    out[section] = {**fields, "name": own}
+  if loss is not None:
+    out["method"] = {**out.get("method", schema.default()["method"]), "loss": name_of(loss)}
+  return out
 
 
 def load_source(
@@ -128,7 +171,12 @@ def load_source(
 ) -> tuple[data.Source, data.Pool | None]:
   """Loads the data set that `config.data` names, with its held-out and trusted parts."""
   if source is None:
-    source = data.load(config["name"], config["path"])
+    if config["name"].startswith(OBJECT):
+      raise InputError(
+        f"config.data.name is {config['name']!r}: the run was made with data given as an object; "
+        "hand it in again as source="
+      )
+    source = data.load(config["name"], config["path"], **config["options"])
   if config["limit"]:
     if not 0 < config["limit"] <= source.num_train:
       raise InputError(
@@ -153,69 +201,6 @@ def load_source(
   return source, holdout
 
 
-def make_network(config: Mapping[str, Any], num_classes: int) -> Network:
-  """Builds the network that `config.model` and `config.precision` describe."""
-  precisions = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-  if config["precision"] not in precisions:
-    raise InputError(
-      f"config.precision is {config['precision']!r}: {closest(config['precision'], precisions)}"
-    )
-  kwargs = dict(config["model"])
-  factory = lookup("config.model.name", models, kwargs.pop("name", ""), "num_classes")
-  dtype = precisions[config["precision"]]
-  return models.network(call("config.model", factory, num_classes, dtype=dtype, **kwargs))
-
-
-def load_run(
-  field: str,
-  run: str | Path,
-  source: data.Source,
-  pending: Mapping[str, Run] | None = None,
-  like: PyTree | None = None,
-) -> tuple[Network, PyTree]:
-  """Loads the network of a finished run and its latest parameters and statistics.
-
-  Args:
-    field: the config field, for messages.
-    run: the run directory.
-    source: data that it must fit.
-    pending: runs that are not trained yet, by directory; of these, zeros are returned.
-    like: the parameters and statistics wanted, where they are not those of the run's own network.
-
-  Raises:
-    InputError: when there is no such run, or it has several seeds, other classes or images.
-  """
-  later = (pending or {}).get(str(run))
-  if later is not None:
-    config, num_classes = later.config, later.spec.num_classes
-    network, shape = later.network, tuple(later.spec.image_shape)
-  else:
-    record = writers.read_json(Path(run) / "config.json")
-    config = schema.check(record["config"])
-    num_classes, shape = record["num_classes"], tuple(record["image_shape"])
-    network = make_network(config, num_classes)
-  if config["seeds"] > 1:
-    raise InputError(
-      f"{field} is a run of {config['seeds']} seeds; it must be one network, trained with seeds = 1"
-    )
-  if (num_classes, shape) != (source.num_classes, tuple(source.image_shape)):
-    raise InputError(
-      f"{field} is a network of {num_classes} classes for images of shape {shape}; this run has "
-      f"{source.num_classes} classes and images of shape {tuple(source.image_shape)}"
-    )
-  if later is not None:
-    zeros = lambda x: jnp.zeros(x.shape, x.dtype)
-    return network, jax.tree.map(zeros, _variables(network, shape))
-  wanted = _variables(network, shape) if like is None else like
-  return network, checkpoint.load_model(Path(run) / "checkpoints", wanted)
-
-
-def _variables(network: Network, image_shape: tuple[int, ...]) -> dict[str, PyTree]:
-  image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-  params, batch_stats = jax.eval_shape(network.init, jax.random.key(0), image)
-  return {"params": params, "batch_stats": batch_stats}
-
-
 def _spec(config: Mapping[str, Any], source: data.Source, mesh: Mesh, replays: int) -> Spec:
   size, count = config["batch_size"], source.num_train
   remainder = config["data"]["remainder"]
@@ -227,9 +212,6 @@ def _spec(config: Mapping[str, Any], source: data.Source, mesh: Mesh, replays: i
     raise InputError(
       f"config.batch_size is {size}, but the training set has {count} examples; make it smaller"
     )
-  sharding.check_divides(mesh, "config.batch_size", size)
-  if remainder == "keep" and count % size:
-    sharding.check_divides(mesh, "the last partial batch (config.data.remainder)", count % size)
   batches = count // size if remainder == "drop" else -(-count // size)
   steps_per_epoch = batches * replays
 
@@ -241,7 +223,7 @@ def _spec(config: Mapping[str, Any], source: data.Source, mesh: Mesh, replays: i
   num_steps = to_steps("total", config["total"])
   if num_steps < 1:
     raise InputError(f"config.total is {config['total']!r}; a run needs at least one step")
-  schedule = optim.make_schedule(
+  schedule = schedules.make_schedule(
     config["optim"], num_steps, lambda field, duration: to_steps(field, duration, num_steps)
   )
   return Spec(
@@ -257,9 +239,53 @@ def _spec(config: Mapping[str, Any], source: data.Source, mesh: Mesh, replays: i
   )
 
 
-def _make_method(config, factory, network, spec, teacher_network) -> Method:
+def _check_batches(config: Mapping[str, Any], method: Method, spec: Spec, mesh: Mesh) -> None:
+  """Checks that batches and side batches can be shared by devices and micro-batches."""
+  parts = config["accumulate"]
+  sizes = {"config.batch_size": spec.batch_size}
+  if config["data"]["remainder"] == "keep" and spec.num_train % spec.batch_size:
+    sizes["the last partial batch (config.data.remainder)"] = spec.num_train % spec.batch_size
+  for side in method.side_batches:
+    if side.pool not in spec.pools:
+      raise InputError(
+        f"{method.name} draws from the pool {side.pool!r}, which the data does not have; "
+        "set config.data.trusted, or give a source with that pool"
+      )
+    sizes[f"the side batch {side.name!r}"] = side.size
+  for what, size in sizes.items():
+    if size % parts:
+      raise InputError(
+        f"config.accumulate is {parts}, which does not divide {what}, {size} examples; choose a "
+        "divisor"
+      )
+    sharding.check_divides(mesh, what, size // parts, parts)
+  if parts > 1 and method.replays > 1:
+    raise InputError(
+      f"config.accumulate is {parts}, but {method.name} keeps a perturbation for each row of a "
+      "batch; set it to 1"
+    )
+
+
+def _check_classes(network: Network, shapes: Mapping[str, Any], spec: Spec) -> None:
+  image = jax.ShapeDtypeStruct((1, *spec.image_shape), jnp.float32)
+  out = jax.eval_shape(network.apply, shapes["params"], shapes["batch_stats"], image)
+  if out.logits.shape != (1, spec.num_classes):
+    raise InputError(
+      f"the network's logits for one image have shape {out.logits.shape}, but the data has "
+      f"{spec.num_classes} classes; the network must return (1, {spec.num_classes})"
+    )
+
+
+def _make_method(config, factory, network, spec, teacher_network, loss) -> Method:
   kwargs = {k: v for k, v in config["method"].items() if k != "name"}
   wanted = inspect.signature(factory).parameters
+  if loss is not None:
+    if "loss" not in wanted:
+      raise InputError(
+        f"a loss was given, but {config['method']['name']} has no argument `loss`; leave it out, "
+        "or take a method that has one, such as erm"
+      )
+    kwargs["loss"] = loss
   first = config["first"]
   given = {
     "first": call("config.first", augment.crop_flip, first["padding"], flip=first["flip"]),
@@ -312,50 +338,18 @@ def _wrap(config: Mapping[str, Any], method: Method, network: Network, spec: Spe
   return method
 
 
-def corruption_names(names: tuple[str, ...]) -> tuple[str, ...]:
-  """Resolves ("all",) and ("standard",), and checks other names.
-
-  Raises:
-    InputError: for an unknown corruption, with the closest names.
-  """
-  groups = {("all",): corruptions.NAMES, ("standard",): corruptions.STANDARD}
-  if tuple(names) in groups:
-    return groups[tuple(names)]
-  for name in names:
-    if name not in corruptions.NAMES:
-      raise InputError(
-        f"config.evaluate.corruptions has {name!r}, no such corruption: "
-        + closest(name, corruptions.NAMES)
-      )
-  return tuple(names)
-
-
 def _check_numbers(config: Mapping[str, Any]) -> None:
   for field, value in (
     ("seeds", config["seeds"]),
     ("batch_size", config["batch_size"]),
+    ("accumulate", config["accumulate"]),
     ("evaluate.batch_size", config["evaluate"]["batch_size"]),
     ("checkpoint.keep", config["checkpoint"]["keep"]),
   ):
     if value < 1:
       raise InputError(f"config.{field} is {value}; it must be 1 or larger")
+  sampling, known = config["data"]["sampling"], ("uniform", "balanced")
+  if sampling not in known:
+    raise InputError(f"config.data.sampling is {sampling!r}: {closest(sampling, known)}")
   if not 0 <= config["seed"] < 2**32 - config["seeds"]:
     raise InputError(f"config.seed is {config['seed']}; seeds are numbers from 0 to 2^32 - 1")
-
-
-def _check_evaluation(config: Mapping[str, Any], image_shape: tuple[int, ...]) -> None:
-  for severity in config["severities"]:
-    if severity not in corruptions.SEVERITIES:
-      raise InputError(
-        f"config.evaluate.severities has {severity!r}; severities are {corruptions.SEVERITIES}"
-      )
-  names = corruption_names(config["corruptions"])
-  if names and not config["severities"]:
-    raise InputError("config.evaluate.severities is empty; name some, or no corruptions either")
-  image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-  for name in names:
-    corrupt = functools.partial(corruptions.corrupt, name=name, severity=1)
-    call(
-      f"config.evaluate.corruptions, {name}",
-      lambda corrupt=corrupt: jax.eval_shape(corrupt, jax.random.key(0), image),
-    )

@@ -44,10 +44,13 @@ class Checkpointer:
     directory: of the checkpoints.
     keep: how many of the latest to keep.
     best: also keep the one with the highest "score" metric.
+    read_only: nothing is saved, made or tidied up, whatever another process is doing there.
   """
 
-  def __init__(self, directory: Path, *, keep: int = 1, best: bool = False):
-    self.directory = Path(directory).absolute()
+  def __init__(
+    self, directory: Path, *, keep: int = 1, best: bool = False, read_only: bool = False
+  ):
+    self.directory, self._best = Path(directory).absolute(), best
     policies = [checkpoint_managers.LatestN(keep)]
     if best:
       # max_to_keep together with best_fn would delete the latest; this keeps both.
@@ -65,8 +68,9 @@ class Checkpointer:
         "config": ocp.JsonCheckpointHandler(),
       },
       options=ocp.CheckpointManagerOptions(
-        create=True,
-        cleanup_tmp_directories=True,
+        create=not read_only,
+        cleanup_tmp_directories=not read_only,
+        read_only=read_only,
         preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
         best_fn=(lambda m: m["score"]) if best else None,
         best_mode="max",
@@ -76,6 +80,20 @@ class Checkpointer:
   def latest_step(self) -> int | None:
     """The step of the latest complete checkpoint, or None."""
     return self._manager.latest_step()
+
+  def best_step(self) -> int | None:
+    """The step of the checkpoint with the highest score, or None where none has one.
+
+    Raises:
+      ValueError: when the checkpoints were opened without `best`.
+    """
+    if not self._best:
+      raise ValueError("open the checkpoints with best=True to ask for the best one")
+    return self._manager.best_step()
+
+  def steps(self) -> list[int]:
+    """The steps of all complete checkpoints, ascending."""
+    return sorted(self._manager.all_steps())
 
   def save(self, state: TrainState, step: int, config: Mapping, score: float | None = None) -> None:
     """Saves in the background; the state may be donated as soon as this returns.
@@ -103,6 +121,10 @@ class Checkpointer:
   def restore(self, like: TrainState, step: int | None = None) -> TrainState:
     """Restores the latest (or the given) checkpoint into the structure and shardings of `like`.
 
+    Args:
+      like: a state, or its shapes and shardings; its teacher is returned as it is.
+      step: None means the latest.
+
     Raises:
       InputError: when the checkpoint is of another model or method.
     """
@@ -129,13 +151,20 @@ class Checkpointer:
     self._manager.close()
 
 
-def load_model(directory: Path, like: Mapping[str, PyTree], *, step: int | None = None) -> PyTree:
+def load_model(
+  directory: Path,
+  like: Mapping[str, PyTree],
+  *,
+  step: int | None = None,
+  drop: tuple[str, ...] = (),
+) -> PyTree:
   """Loads parts of the `model` item of a run's checkpoint: a teacher, or a network to start from.
 
   Args:
     directory: the run's `checkpoints/`.
     like: the parts wanted, e.g. {"params": ..., "batch_stats": ...}, arrays or their shapes.
     step: None means the latest.
+    drop: layers of "params" that the checkpoint has and that are not wanted.
 
   Raises:
     InputError: when there is no checkpoint, or it is of another model.
@@ -152,11 +181,26 @@ def load_model(directory: Path, like: Mapping[str, PyTree], *, step: int | None 
     if step is None:
       raise InputError(f"{directory} holds no checkpoint; did the run end before its first save?")
     found = manager.item_metadata(step)["model"]
-    _compare(directory, "model", {name: found.tree[name] for name in like}, like)
+    parts = {name: found.tree[name] for name in like}
+    if drop:
+      parts["params"] = {k: v for k, v in parts["params"].items() if k not in drop}
+    _compare(directory, "model", parts, like)
     target = _abstract(dict(like))
     restore_args = ocp.checkpoint_utils.construct_restore_args(target)
     args = ocp.args.PyTreeRestore(item=target, restore_args=restore_args, partial_restore=True)
     return manager.restore(step, args=ocp.args.Composite(model=args))["model"]
+
+
+def compare(where: str, found: PyTree, expected: PyTree) -> None:
+  """Raises InputError with the first leaf whose name or shape differs.
+
+  Args:
+    where: what `found` is, for the message.
+    found: arrays or shapes.
+    expected: the same of the run that wants them.
+  """
+  hint = "it is of another network, or of other classes (config.new_head starts a new last layer)"
+  _first_difference(where, "", found, expected, hint)
 
 
 def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
@@ -165,21 +209,26 @@ def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
   for path, value in flat:
     leaf = value
     keys = [str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path]
-    if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-      leaf = jax.random.key_data(leaf)  # keys are stored as their words
+    is_shaped = isinstance(leaf, jax.Array | jax.ShapeDtypeStruct)
+    if is_shaped and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+      leaf = jax.eval_shape(jax.random.key_data, leaf)  # keys are stored as their words
     named["/".join(keys)] = tuple(np.shape(leaf) if not hasattr(leaf, "shape") else leaf.shape)
   return named
 
 
 def _compare(directory: Path, item: str, found: Any, expected: PyTree) -> None:
   """One sentence about the first difference instead of pages of storage errors."""
-  found, expected = _shapes(getattr(found, "tree", found)), _shapes(expected)
   hint = "the checkpoint is of another model or method; use the config it was trained with"
+  _first_difference(str(directory), f"{item}/", getattr(found, "tree", found), expected, hint)
+
+
+def _first_difference(where: str, prefix: str, found: Any, expected: PyTree, hint: str) -> None:
+  found, expected = _shapes(found), _shapes(expected)
   for name in sorted(set(found) | set(expected)):
     if found.get(name) != expected.get(name):
       have, want = (
         "nothing" if t is None else f"shape {t}" for t in (found.get(name), expected.get(name))
       )
       raise InputError(
-        f"{directory} has {have} at {item}/{name} where this run has {want}: {hint}"
+        f"{where} has {have} at {prefix}{name} where this run has {want}: {hint}"
       )

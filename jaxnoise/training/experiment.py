@@ -55,8 +55,34 @@ def plan(config: Mapping[str, Any], workdir: Path) -> list[tuple[dict[str, Any],
   return runs
 
 
+def assemble_all(
+  config: Mapping[str, Any], workdir: Path, **parts: Any
+) -> list[tuple[build.Run, Path]]:
+  """Assembles every run of a config: what a later one builds on stands in as zeros.
+
+  Args:
+    config: fields of `schema.default`.
+    workdir: the run directory.
+    **parts: objects for `build.assemble`, of a config without stages.
+
+  Raises:
+    InputError: for bad input of any of them, and for objects where there are stages.
+  """
+  stages = plan(config, workdir)
+  given = [name for name, part in parts.items() if part is not None]
+  if given and len(stages) > 1:
+    raise InputError(
+      f"{', '.join(given)} was given as an object, but the config has stages; train them one by "
+      "one, or name what they use in the config"
+    )
+  pending: dict[str, build.Run] = {}
+  for stage, directory in stages:
+    pending[str(directory)] = build.assemble(stage, pending=pending, **parts)
+  return [(pending[str(directory)], directory) for _, directory in stages]
+
+
 def run(
-  config: Mapping[str, Any], workdir: str | Path, *, quiet: bool = False
+  config: Mapping[str, Any], workdir: str | Path, *, quiet: bool = False, **parts: Any
 ) -> list[loop.Result]:
   """Trains every run of a config in its directory and writes its final tables.
 
@@ -68,24 +94,24 @@ def run(
     config: fields of `schema.default`.
     workdir: the run directory.
     quiet: print no progress.
+    **parts: your own `source`, `network`, `method`, `loss`; see `build.assemble`.
 
   Returns:
     One result per run; fewer than planned, or an unfinished last one, when SIGTERM came.
   """
   tell = (lambda text: None) if quiet else (lambda text: print(text, flush=True))
-  stages = plan(config, Path(workdir))
-  pending: dict[str, build.Run] = {}
-  for stage, directory in stages:
-    pending[str(directory)] = build.assemble(stage, pending=pending)
+  planned = assemble_all(config, Path(workdir), **parts)
   results = []
   with loop.stop_on_sigterm() as stop:
-    for stage, directory in stages:
+    for planned_run, directory in planned:
       # Again, now that what it builds on is trained; a single run is used as it is.
-      assembled = pending[str(directory)] if len(stages) == 1 else build.assemble(stage)
+      single = len(planned) == 1
+      assembled = planned_run if single else build.assemble(planned_run.config)
       tell(describe(assembled, directory))
       result = loop.train(assembled, directory, quiet=quiet, stop=stop)
       results.append(result)
-      if result.finished and finish(assembled, result, directory, tell, stop):
+      stored = assembled.corrupted
+      if result.finished and finish(assembled, result, directory, tell, stop, corrupted=stored):
         continue
       tell(f"stopped at step {result.step}; the same command resumes")
       break
@@ -97,7 +123,7 @@ def describe(run: build.Run, directory: Path) -> str:
   spec, config = run.spec, run.config
   wrappers = "".join(f" + {name}" for name in run.method.wrappers)
   return (
-    f"{run.method.name}{wrappers} on {config['data']['name']}: {spec.num_train} training images "
+    f"{run.method.name}{wrappers} on {run.source.name}: {spec.num_train} training images "
     f"{spec.image_shape}, {spec.num_classes} classes, {config['seeds']} seed(s), "
     f"{spec.num_steps} steps of {spec.batch_size}, in {directory}"
   )

@@ -15,6 +15,7 @@ from jaxnoise import evaluation, metrics
 from jaxnoise.core import rng
 from jaxnoise.core.state import TrainState
 from jaxnoise.training import build, loop, seeds, writers
+from jaxnoise.training.corrupted import corruption_names
 from jaxnoise.training.label_noise_table import noise_table
 
 Tell = Callable[[str], None]
@@ -164,7 +165,7 @@ def _corruptions(
   """The table of corruptions; {} where none was asked for, None when asked to stop."""
   config = run.config["evaluate"]
   if corrupted is None:
-    names, severities = build.corruption_names(config["corruptions"]), config["severities"]
+    names, severities = corruption_names(config["corruptions"]), config["severities"]
     # One corrupted test set for every seed and method: the table compares networks, not draws.
     key = rng.fold(jax.random.key(0), "corruptions")
     views = evaluation.generated_views(test_set, key)

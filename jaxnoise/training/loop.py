@@ -22,8 +22,8 @@ from jaxnoise import data as data_lib
 from jaxnoise import evaluation
 from jaxnoise.core import reduce
 from jaxnoise.core.state import TrainState
-from jaxnoise.core.types import PyTree
-from jaxnoise.training import checkpoint, rundir, seeds, sharding, writers
+from jaxnoise.core.types import PredictFn, PyTree
+from jaxnoise.training import checkpoint, optim, rundir, seeds, sharding, sinks, writers
 from jaxnoise.training import step as step_lib
 from jaxnoise.training.build import Run
 
@@ -37,16 +37,30 @@ class Result:
   """What a run ends with.
 
   Attributes:
+    run: what was trained.
+    directory: the run directory.
     state: the state after the last step.
     step: that step; less than the run's when it was asked to stop.
     finished: whether the run reached its end.
     metrics: the last row of evaluation, "split/predictor/metric" -> number (or one per seed).
   """
 
-  state: TrainState
+  run: Run = dataclasses.field(repr=False)
+  directory: Path
+  state: TrainState = dataclasses.field(repr=False)
   step: int
   finished: bool
   metrics: Mapping[str, Any]
+
+  def predictors(self, seed: int = 0) -> Mapping[str, PredictFn]:
+    """The trained networks by name, jitted: image [B, H, W, C] in [0, 1] -> logits [B, K].
+
+    Args:
+      seed: which of several, 0 being the first.
+    """
+    count = self.run.config["seeds"]
+    state = self.state if count == 1 else seeds.take(self.state, seed)
+    return {name: jax.jit(fn) for name, fn in self.run.method.predictors(state).items()}
 
 
 class Programs:
@@ -68,16 +82,21 @@ class Programs:
       return fn
 
     def compiled(rows):
-      step = step_lib.make_step(method, run.optimizer, spec, run.mesh, rows=rows)
+      step = step_lib.make_step(
+        method, run.optimizer, spec, run.mesh, rows=rows, accumulate=run.config["accumulate"]
+      )
       fn = seeds.over_seeds(counted(step), self.seeds)
       return jax.jit(fn, donate_argnums=0, out_shardings=everywhere)
 
     self.step = compiled(None)
     self.last_step = self.step if full else compiled(self.last_rows)
     self._bare = step_lib.make_step(method, run.optimizer, spec, run.mesh)
-    orders = step_lib.make_orders(method, spec, self.batches_per_epoch)
+    sampling = run.config["data"]["sampling"]
+    orders = step_lib.make_orders(method, spec, self.batches_per_epoch, sampling)
     self.orders = jax.jit(
-      seeds.over_seeds(lambda root, data, epoch: orders(root, epoch[0]), self.seeds),
+      seeds.over_seeds(
+        lambda root, data, epoch: orders(root, data["labels"], epoch[0]), self.seeds
+      ),
       out_shardings=everywhere,
     )
     self.example_pass = None
@@ -92,26 +111,38 @@ class Programs:
 
   def init(self) -> TrainState:
     """The state at step 0, made under jit on every device of the mesh."""
+    fn = jax.jit(self._init, out_shardings=sharding.replicated(self.run.mesh))
+    return fn(*self._init_arguments())
+
+  def init_shapes(self) -> TrainState:
+    """The shapes of that state; nothing is computed."""
+    return jax.eval_shape(self._init, *self._init_arguments())
+
+  def _init(self, root: PyTree, given: Mapping[str, PyTree]) -> TrainState:
     run = self.run
 
     def one(root, given):
-      return step_lib.init_state(
-        run.network, run.method, run.optimizer, run.spec, root, **given
-      )
+      return step_lib.init_state(run.network, run.method, run.optimizer, run.spec, root, **given)
 
-    fn = seeds.over_seeds(one, self.seeds)
+    return seeds.over_seeds(one, self.seeds)(root, given)
+
+  def _init_arguments(self) -> tuple[PyTree, dict[str, PyTree]]:
+    run = self.run
     root = seeds.root_keys(run.config["seed"], self.seeds)
-    given = {"teacher": run.teacher, "start_from": run.start_from}
-    return jax.jit(fn, out_shardings=sharding.replicated(run.mesh))(root, given)
+    return root, {"teacher": run.teacher, "start_from": run.start_from}
 
-  def epoch_orders(self, state: TrainState, epoch: int) -> PyTree:
+  def epoch_orders(self, state: TrainState, data: PyTree, epoch: int) -> PyTree:
     """The orders in which the epoch's examples are visited."""
     epochs = jnp.full((self.seeds, 1) if self.seeds > 1 else (1,), epoch)
-    return self.orders(state.rng, {}, epochs)
+    return self.orders(state.rng, {"labels": data["labels"]}, epochs)
+
+  def total_shapes(self, state: PyTree, data: PyTree, orders: PyTree) -> PyTree:
+    """The shapes of (sum, count) for every metric that the step returns."""
+    return jax.eval_shape(seeds.over_seeds(self._bare, self.seeds), state, data, orders)[1]
 
   def zero_totals(self, state: TrainState, data: PyTree, orders: PyTree) -> PyTree:
-    """(sum, count) zeros for every metric that the step returns."""
-    shapes = jax.eval_shape(seeds.over_seeds(self._bare, self.seeds), state, data, orders)[1]
+    """Zeros of those."""
+    shapes = self.total_shapes(state, data, orders)
     zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
     return jax.device_put(zeros, sharding.replicated(self.run.mesh))
 
@@ -190,7 +221,7 @@ class _Loop:
       for name, pool in pools.items()
       if pool is not None
     }
-    self.pending: tuple[int, Any] | None = None
+    self.pending: tuple[int, Any, Any] | None = None
     self.latest: dict[str, Any] = {}
     self.text = ""
 
@@ -198,7 +229,7 @@ class _Loop:
     run, programs = self.run, self.programs
     spec = run.spec
     step = start = int(state.step)
-    self.writer = writers.MetricsWriter(self.workdir / "metrics.jsonl", step)
+    self.writer = sinks.Sinks(self.workdir, run.config, step)
     per_step = spec.batch_size * programs.seeds
     self.progress = writers.Progress(spec.num_steps, step, per_step, self.quiet)
     epoch, orders, zeros, totals = -1, None, None, None
@@ -207,11 +238,11 @@ class _Loop:
         # Compiled before the first step, wanted only later: nothing compiles after an epoch.
         self._check_finite(state, step)
         self._measure_all(state)
-        self._learning_rate(step)
+        self._learning_rate(step, optim.scale_of(state.opt_state))
       while step < spec.num_steps and not stop():
         if step // spec.steps_per_epoch != epoch:
           epoch = step // spec.steps_per_epoch
-          orders = programs.epoch_orders(state, epoch)
+          orders = programs.epoch_orders(state, self.data, epoch)
         if totals is None:
           zeros = programs.zero_totals(state, self.data, orders) if zeros is None else zeros
           totals = zeros
@@ -224,7 +255,7 @@ class _Loop:
           state = programs.example_pass(state, self.data)
         ended, score = step == spec.num_steps, None
         if ended or _due(step, self.log_every):
-          self._tell(step, totals)
+          self._tell(state, step, totals)
           totals = None
         if ended or _due(step, self.eval_every):
           score = self._evaluate(state, step)
@@ -241,17 +272,18 @@ class _Loop:
     finally:
       self.progress.close()
       self.writer.close()
-    return Result(state, step, step == spec.num_steps, self.latest)
+    finished = step == spec.num_steps
+    return Result(run, self.workdir, state, step, finished, self.latest)
 
-  def _tell(self, step: int, totals) -> None:
+  def _tell(self, state, step: int, totals) -> None:
     self._flush()
-    self.pending = (step, totals)
+    self.pending = (step, totals, optim.scale_of(state.opt_state))
 
   def _flush(self) -> None:
     """Fetches the row that is pending and checks it."""
     if self.pending is None:
       return
-    step, totals = self.pending
+    step, totals, scale = self.pending
     self.pending = None
     totals = jax.device_get(totals)
     values = {}
@@ -260,14 +292,15 @@ class _Loop:
       if not np.all(np.isfinite(mean)):
         raise self._not_finite(name, step)
       values[f"train/student/{name}"] = _number(mean)
-    values["train/student/lr"] = self._learning_rate(step - 1)
+    values["train/student/lr"] = self._learning_rate(step - 1, scale)
     self._row(step, values)
     loss = np.mean(values.get("train/student/loss", np.nan))
     self.text = f"loss {loss:.3f}{self._accuracy()}"
     self.progress.update(step, self.text, row=True)
 
-  def _learning_rate(self, step: int) -> float:
-    return float(self.run.spec.learning_rate(step))
+  def _learning_rate(self, step: int, scale) -> float | list[float]:
+    """Of that step's update, `scale` being what the optimizer multiplied the schedule by."""
+    return _number(np.float64(self.run.spec.learning_rate(step)) * np.asarray(scale))
 
   def _not_finite(self, what: str, step: int) -> NonFiniteError:
     kept = self.saver.latest_step()
@@ -315,7 +348,7 @@ class _Loop:
   def _save(self, state, step: int, totals, score) -> None:
     """Saves once everything since the last save is known to be finite."""
     if totals is not None:
-      self._tell(step, totals)
+      self._tell(state, step, totals)
     self._flush()
     self._check_finite(state, step)
     self.saver.save(state, step, self.record, score)

@@ -16,8 +16,7 @@ import optax.contrib
 
 from jaxnoise.core.errors import InputError, closest
 from jaxnoise.core.types import Array, Params, PyTree
-
-Schedule = Callable[[Array], Array]
+from jaxnoise.training.schedules import Schedule
 
 NAMES = ("adam", "adamw", "lars", "sgd")
 """What `config.optim.name` may name."""
@@ -279,70 +278,3 @@ def freeze(
   return optax.chain(
     optax.masked(optimizer, trained), optax.masked(optax.set_to_zero(), frozen)
   )
-
-
-# The schedules' new home is training.schedules; these stand here until build.py asks there.
-
-
-def cosine(lr: float, num_steps: int, *, lr_min: float = 1e-6) -> Schedule:
-  """Returns lr(t) = lr_min + (lr - lr_min) (1 + cos(pi t / T)) / 2, per step.
-
-  Args:
-    lr: the learning rate at step 0.
-    num_steps: T.
-    lr_min: the rate at T and after; the authors' code of NoisyMix has 1e-6.
-
-  Example:
-    >>> from jaxnoise.training import optim
-    >>> round(float(optim.cosine(0.1, 100)(50)), 4)
-    0.05
-  """
-
-  def schedule(step: Array) -> Array:
-    done = jnp.minimum(step / num_steps, 1.0)
-    return lr_min + (lr - lr_min) * 0.5 * (1.0 + jnp.cos(jnp.pi * done))
-
-  return schedule
-
-
-def step_decay(lr: float, milestones: tuple[int, ...], *, factor: float = 0.1) -> Schedule:
-  """Returns lr * factor^(number of milestones reached), milestones in steps.
-
-  Example:
-    >>> from jaxnoise.training import optim
-    >>> round(float(optim.step_decay(1.0, (10, 20))(15)), 3)
-    0.1
-  """
-  bounds = jnp.asarray(milestones, jnp.int32)
-  return lambda step: lr * factor ** jnp.sum(step >= bounds)
-
-
-def constant(lr: float) -> Schedule:
-  """Returns lr at every step."""
-  return lambda step: jnp.full((), lr)
-
-
-def make_schedule(config: Mapping, num_steps: int, to_steps: Callable[[str, str], int]) -> Schedule:
-  """Builds the schedule that `config.optim` names.
-
-  Args:
-    config: `optim` with `lr`, `schedule` ("cosine", "step", "constant"), `lr_min`, `milestones`
-      (durations), `factor`.
-    num_steps: of the run.
-    to_steps: (field, duration) -> steps.
-
-  Raises:
-    InputError: for an unknown schedule, or a rate that is not positive.
-  """
-  if not config["lr"] > 0:
-    raise InputError(f"config.optim.lr is {config['lr']}; it must be larger than 0")
-  name = config["schedule"]
-  if name == "cosine":
-    return cosine(config["lr"], num_steps, lr_min=config["lr_min"])
-  if name == "step":
-    steps = tuple(to_steps("optim.milestones", m) for m in config["milestones"])
-    return step_decay(config["lr"], steps, factor=config["factor"])
-  if name == "constant":
-    return constant(config["lr"])
-  known = ("cosine", "step", "constant")
-  raise InputError(f"config.optim.schedule is {name!r}, no such schedule: {closest(name, known)}")

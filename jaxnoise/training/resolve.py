@@ -9,6 +9,22 @@ from typing import Any
 
 from jaxnoise.core.errors import InputError, closest
 
+OBJECT = "object:"
+"""How the record of a run names what was given to it as a Python object."""
+
+
+def name_of(part: Any) -> str:
+  """What the record of a run calls an object: "object:module.name".
+
+  Example:
+    >>> from jaxnoise import methods
+    >>> from jaxnoise.training import resolve
+    >>> resolve.name_of(methods.erm)
+    'object:jaxnoise.methods.erm.erm'
+  """
+  named = part if hasattr(part, "__qualname__") else type(part)
+  return f"{OBJECT}{named.__module__}.{named.__qualname__}"
+
 
 def lookup(field: str, package: ModuleType, name: str, *leading: str) -> Callable:
   """Finds a public function of a package whose leading parameters have these names.
@@ -37,6 +53,11 @@ def lookup(field: str, package: ModuleType, name: str, *leading: str) -> Callabl
     if inspect.isfunction(f)
     and tuple(inspect.signature(f).parameters)[: len(leading)] == leading
   }
+  if str(name).startswith(OBJECT):
+    raise InputError(
+      f"{field} is {name!r}: the run was made with a Python object of that name, which a config "
+      "cannot name; hand it in again"
+    )
   if name not in public:
     raise InputError(f"{field} is {name!r}, no such name: {closest(str(name), public)}")
   return public[name]

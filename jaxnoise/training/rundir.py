@@ -13,6 +13,7 @@ from jaxnoise import data as data_lib
 from jaxnoise.core.errors import InputError
 from jaxnoise.training import schema, writers
 from jaxnoise.training.build import Run
+from jaxnoise.training.resolve import name_of
 
 
 def claim(run: Run, workdir: Path) -> dict[str, Any]:
@@ -63,7 +64,9 @@ def _fingerprint(source: data_lib.Source) -> int:
 def _jsonable(config: Any) -> Any:
   if isinstance(config, Mapping):
     return {k: _jsonable(v) for k, v in config.items()}
-  return [_jsonable(v) for v in config] if isinstance(config, (list, tuple)) else config
+  if isinstance(config, (list, tuple)):
+    return [_jsonable(v) for v in config]
+  return name_of(config) if callable(config) else config
 
 
 def _first_difference(old: Mapping, new: Mapping, prefix: str = "") -> tuple[str, Any, Any]:

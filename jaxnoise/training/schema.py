@@ -13,14 +13,15 @@ from typing import Any
 
 from jaxnoise.core.errors import InputError, closest
 
-OPEN = ("model", "method", "policy", "wrapper_args", "stage")
-"""Sections whose fields are arguments of factories."""
+OPEN = ("model", "method", "policy", "wrapper_args", "stage", "options")
+"""Sections whose fields are arguments of functions."""
 
 
 def default() -> dict[str, Any]:
   """Returns a fresh config with every field at its default.
 
-  Durations (`total`, every `every`, `optim.milestones`) are text: "30 epochs", "500 steps",
+  Durations (`total`, every `every`, `optim.milestones`, `optim.warmup`,
+  `optim.decay_every`) are text: "30 epochs", "500 steps",
   "1e6 examples", "5 percent".
   """
   return copy.deepcopy(_DEFAULT)
@@ -34,6 +35,9 @@ _DEFAULT: dict[str, Any] = {
   "seeds": 1,
   "total": "30 epochs",
   "batch_size": 128,
+  # The gradient of a batch is the mean over this many micro-batches (training.accumulate): less
+  # memory; batch-norm statistics and mixing partners are then those of a micro-batch.
+  "accumulate": 1,
   # "float32", or "bfloat16" for the network's compute (parameters and losses stay float32).
   "precision": "float32",
   "data": {
@@ -41,6 +45,10 @@ _DEFAULT: dict[str, Any] = {
     "path": "",
     # Training labels: "" for the data set's own, or a set of human labels that the file carries.
     "labels": "",
+    # Arguments of the function that loads the set, such as image_size; see `data.load`.
+    "options": {},
+    # What an epoch visits: "uniform", every example once, or "balanced", every class equally often.
+    "sampling": "uniform",
     # Keep this many training examples (the first ones); 0 keeps all.
     "limit": 0,
     # Class-balanced examples held out of training; the checkpoint best on them is kept as well.
@@ -68,10 +76,29 @@ _DEFAULT: dict[str, Any] = {
     "momentum": 0.9,
     "nesterov": True,
     "weight_decay": 5e-4,
+    # What decays: "all" parameters, or "kernels", those of two or more axes.
+    "decay": "all",
+    # Of "adam" and "adamw".
+    "beta1": 0.9,
+    "beta2": 0.999,
+    "eps": 1e-8,
+    # Of "lars".
+    "trust_coefficient": 1e-3,
+    # "constant", "cosine", "step", "exponential" or "plateau".
     "schedule": "cosine",
+    "warmup": "0 steps",
+    # Where the warm-up's line begins, as a fraction of `lr`; with 0 the first step has lr / steps.
+    "warmup_start": 0.0,
     "lr_min": 1e-6,
     "milestones": (),
     "factor": 0.1,
+    "decay_every": "1 epoch",
+    # Of "plateau": PyTorch's rule on the mean training loss of each epoch.
+    "patience": 10,
+    "threshold": 1e-4,
+    "min_scale": 0.0,
+    # -1 trains everything; L freezes the stem and stages 1 to L of the network.
+    "freeze_level": -1,
   },
   "evaluate": {
     "every": "1 epoch",
@@ -80,13 +107,20 @@ _DEFAULT: dict[str, Any] = {
     # 15 that are implemented, ("all",) for its validation corruptions too.
     "corruptions": (),
     "severities": (1, 2, 3, 4, 5),
+    # Official files of corrupted images, a folder of .npy or a TFDS one: measured instead of making
+    # the corruptions.
+    "corrupted_path": "",
   },
-  "log": {"every": "1 epoch"},
+  # TensorBoard's files are written where tensorboardX is installed; to Weights & Biases only if
+  # `wandb` names a project.
+  "log": {"every": "1 epoch", "tensorboard": True, "wandb": ""},
   "checkpoint": {"every": "1 epoch", "keep": 1},
-  # Run directory of a frozen teacher, or of a network to start from; within `stages`, the name of
-  # an earlier stage.
+  # Run directory of a frozen teacher; within `stages`, the name of an earlier stage.
   "teacher": "",
+  # What the network starts from: the same, or a file of PyTorch weights (.pt, .npz, .safetensors).
   "init_from": "",
+  # Whether the last layer then starts afresh, for other classes.
+  "new_head": False,
   # Names of stages run one after the other, and what each changes in this config.
   "stages": (),
   "stage": {},

@@ -40,11 +40,19 @@ def constrain_batch(x: Array, mesh: Mesh) -> Array:
   return jax.lax.with_sharding_constraint(x, batch(mesh))
 
 
-def check_divides(mesh: Mesh, field: str, count: int) -> None:
-  """Raises InputError unless `count` examples can be split evenly over the devices."""
+def check_divides(mesh: Mesh, field: str, count: int, parts: int = 1) -> None:
+  """Raises InputError unless `count` examples can be split evenly over the devices.
+
+  Args:
+    mesh: the devices.
+    field: what the examples are, for the message.
+    count: examples in a micro-batch.
+    parts: micro-batches in a batch.
+  """
   devices = mesh.shape["data"]
   if count % devices:
+    micro = f" in micro-batches of {count} (config.accumulate is {parts})" if parts > 1 else ""
     raise InputError(
-      f"{field} is {count} examples, which {devices} devices cannot share evenly; choose a "
-      f"multiple of {devices}"
+      f"{field} is {count * parts} examples{micro}, which {devices} devices cannot share evenly; "
+      f"choose a multiple of {devices * parts}"
     )

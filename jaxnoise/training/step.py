@@ -15,6 +15,7 @@ from jaxnoise.core import rng
 from jaxnoise.core.state import TrainState
 from jaxnoise.core.types import Array, Batch, Method, Network, PRNGKey, PyTree, Spec
 from jaxnoise.training import sharding
+from jaxnoise.training.accumulate import accumulated
 
 Totals = dict[str, tuple[Array, Array]]
 StepFn = Callable[[TrainState, PyTree, Mapping[str, Array]], tuple[TrainState, Totals]]
@@ -23,7 +24,7 @@ StepFn = Callable[[TrainState, PyTree, Mapping[str, Array]], tuple[TrainState, T
 def init_state(
   network: Network,
   method: Method,
-  optimizer: optax.GradientTransformation,
+  optimizer: optax.GradientTransformationExtraArgs,
   spec: Spec,
   root: PRNGKey,
   *,
@@ -44,7 +45,10 @@ def init_state(
   image = jnp.zeros((1, *spec.image_shape))
   params, batch_stats = network.init(rng.fold(root, "init"), image)
   if start_from is not None:
-    params, batch_stats = start_from["params"], start_from["batch_stats"]
+    fresh, (params, batch_stats) = params, (start_from["params"], start_from["batch_stats"])
+    if isinstance(fresh, Mapping):
+      # A layer that is missing there, the new head, stays as it was drawn.
+      params = {**fresh, **params}
   state = TrainState.create(
     root, params, batch_stats, opt_state=optimizer.init(params), teacher=teacher
   )
@@ -52,15 +56,26 @@ def init_state(
 
 
 def make_orders(
-  method: Method, spec: Spec, batches_per_epoch: int
-) -> Callable[[PRNGKey, Array], dict[str, Array]]:
-  """Returns (root key, epoch) -> the epoch's orders: "train" [N], and one for each side batch.
+  method: Method, spec: Spec, batches_per_epoch: int, sampling: str = "uniform"
+) -> Callable[[PRNGKey, Array, Array], dict[str, Array]]:
+  """Returns (root key, labels [N], epoch) -> orders: "train" [N], and one for each side batch.
 
-  Everything is derived from the key and the epoch, so a resumed run meets the same batches.
+  Everything is derived from the key, the epoch and the labels, so a resumed run meets the same
+  batches.
+
+  Args:
+    method: its side batches are ordered too.
+    spec: of the run.
+    batches_per_epoch: of the training set.
+    sampling: "uniform", every example once, or "balanced", every class equally often.
   """
 
-  def orders(root: PRNGKey, epoch: Array) -> dict[str, Array]:
-    out = {"train": data_lib.epoch_order(root, epoch, spec.num_train)}
+  def orders(root: PRNGKey, labels: Array, epoch: Array) -> dict[str, Array]:
+    if sampling == "balanced":
+      train = data_lib.balanced_order(root, epoch, labels, spec.num_classes, spec.num_train)
+    else:
+      train = data_lib.epoch_order(root, epoch, spec.num_train)
+    out = {"train": train}
     for side in method.side_batches:
       if side.weights is None:
         pool, count = spec.pools[side.pool], side.size * batches_per_epoch
@@ -72,11 +87,12 @@ def make_orders(
 
 def make_step(
   method: Method,
-  optimizer: optax.GradientTransformation,
+  optimizer: optax.GradientTransformationExtraArgs,
   spec: Spec,
   mesh: Mesh,
   *,
   rows: int | None = None,
+  accumulate: int = 1,
 ) -> StepFn:
   """Returns (state, data, orders) -> (state, metrics), one optimizer update; not yet jitted.
 
@@ -86,9 +102,11 @@ def make_step(
     spec: `batch_size` and `steps_per_epoch` are used.
     mesh: the batch is split over its devices.
     rows: rows of this batch when it is the shorter last one of an epoch; None means a full one.
+    accumulate: micro-batches that the gradient is the mean over; see `training.accumulate`.
   """
   rows = rows or spec.batch_size
   batches_per_epoch = spec.steps_per_epoch // method.replays
+  grad_fn = accumulated(method.grad_fn, accumulate)
 
   def side_batches(state, data, orders, position, streams) -> dict[str, Batch]:
     out = {}
@@ -113,8 +131,8 @@ def make_step(
     batch = _visible(data_lib.gather(data, sharding.constrain_batch(index, mesh)))
     if method.side_batches:
       batch["side"] = side_batches(state, data, orders, position, streams)
-    (_, aux), grads = method.grad_fn(state)(state.params, batch, streams("loss"))
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    (loss, aux), grads = grad_fn(state)(state.params, batch, streams("loss"))
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params, value=loss)
     new = state.replace(
       step=state.step + 1,
       params=optax.apply_updates(state.params, updates),

@@ -45,6 +45,56 @@ def test_a_module_of_somebody_else():
   close(main.features["pooled"] - other.features["pooled"], 1.0, atol=1e-4)
 
 
+class Plain(nn.Module):
+  """The least that a module can be: image and train in, logits out."""
+
+  @nn.compact
+  def __call__(self, image, train):
+    h = nn.BatchNorm(use_running_average=not train)(image)
+    h = nn.Dropout(0.5, deterministic=not train)(h.mean((1, 2)))
+    return nn.Dense(2)(h)
+
+
+class Pairs(nn.Module):
+  def __call__(self, image, other):
+    return image + other
+
+
+def test_a_plain_module():
+  net = models.network(Plain())
+  assert net.num_stages == 0
+  x = images(4, 2)
+  params, stats = net.init(jax.random.key(0), x[:, 0])
+  out = net.apply(params, stats, x)
+  direct = Plain().apply({"params": params, "batch_stats": stats}, x[1], train=False)
+  close(out.logits[1], direct)
+  assert out.logits.shape == (4, 2, 2) and out.features == {}
+  moved = net.apply(params, stats, x, train=True, rng=jax.random.key(1))
+  assert any(
+    bool(jnp.any(a != b))
+    for a, b in zip(jax.tree.leaves(moved.batch_stats), jax.tree.leaves(stats), strict=True)
+  )
+  seen = []
+  halved = net.apply(params, stats, x, tap=lambda stage, h: seen.append(stage) or h / 2)
+  assert seen == [0]
+  close(halved.logits, net.apply(params, stats, x / 2).logits)
+
+
+def test_a_plain_module_without_train():
+  net = models.network(nn.Sequential([lambda image: image.mean((1, 2)), nn.Dense(3)]))
+  params, stats = net.init(jax.random.key(0), images(2))
+  assert net.apply(params, stats, images(2), train=True).logits.shape == (2, 3) and stats == {}
+
+
+def run_plain(**options):
+  def call():
+    net = models.network(Plain())
+    params, stats = net.init(jax.random.key(0), images(2))
+    return net.apply(params, stats, images(2), **options)
+
+  return call
+
+
 def run_tiny(x, **options):
   net, params, stats = tiny()
   return lambda: net.apply(params, stats, x, **options)
@@ -68,7 +118,10 @@ BAD = {
   "dropout: 2": run_tiny(jnp.zeros((2, 8, 8, 3)), dropout=2),
   "std: (0.0,)": lambda: models.wide_resnet(10, depth=10, widen_factor=1, std=(0.0,)),
   "did you mean 'dividemix'": lambda: models.preact_resnet18(10, variant="dividmix"),
-  "Dense has no whole number `num_stages`": lambda: models.network(nn.Dense(3)),
+  "must be a flax.linen module": lambda: models.network(lambda image: image),
+  "Pairs needs other to be called": lambda: models.network(Pairs()),
+  "Plain has its own rate": run_plain(dropout=0.1),
+  "the module returns logits alone": run_plain(features=("pooled",)),
 }
 
 

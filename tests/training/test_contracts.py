@@ -170,7 +170,7 @@ def test_five_steps_of_two_seeds_equal_two_single_runs_in_float64():
     state, totals = programs.init(), None
     for step in range(5):
       if step % 3 == 0:  # an epoch has three
-        orders = programs.epoch_orders(state, step // 3)
+        orders = programs.epoch_orders(state, arrays, step // 3)
       totals = programs.zero_totals(state, arrays, orders) if totals is None else totals
       state, totals = programs.step(state, arrays, orders, totals)
     return state, totals
@@ -246,7 +246,7 @@ def test_teacher_is_an_input_of_the_program_not_a_constant():
   programs = loop.Programs(run)
   state = programs.init()
   arrays = data.device_data(run.source)
-  orders = programs.epoch_orders(state, 0)
+  orders = programs.epoch_orders(state, arrays, 0)
   totals = programs.zero_totals(state, arrays, orders)
   moved = state.replace(teacher=jax.tree.map(lambda x: x + 0.3, state.teacher))
   copy = jax.tree.map(jnp.copy, state)

@@ -77,7 +77,7 @@ def ready(devices, factory):
   programs = loop.Programs(run)
   state = programs.init()
   arrays = data.device_data(run.source, jax.sharding.NamedSharding(run.mesh, jax.P()))
-  orders = programs.epoch_orders(state, 0)
+  orders = programs.epoch_orders(state, arrays, 0)
   return programs, state, arrays, orders, programs.zero_totals(state, arrays, orders)
 
 

@@ -1,0 +1,162 @@
+"""The networks of a run: from its config, another run, or a file of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnoise import data, models
+from jaxnoise.core.errors import InputError, closest
+from jaxnoise.core.types import Network, PyTree
+from jaxnoise.training import checkpoint, schema, writers
+from jaxnoise.training.resolve import OBJECT, call, lookup
+
+if TYPE_CHECKING:
+  from jaxnoise.training.build import Run
+
+HEAD = "head"
+WEIGHT_FILES = (".pt", ".pth", ".tar", ".npz", ".safetensors")
+
+
+def make_network(config: Mapping[str, Any], num_classes: int) -> Network:
+  """Builds the network that `config.model` and `config.precision` describe."""
+  precisions = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+  if config["precision"] not in precisions:
+    raise InputError(
+      f"config.precision is {config['precision']!r}: {closest(config['precision'], precisions)}"
+    )
+  kwargs = dict(config["model"])
+  factory = lookup("config.model.name", models, kwargs.pop("name", ""), "num_classes")
+  dtype = precisions[config["precision"]]
+  return models.network(call("config.model", factory, num_classes, dtype=dtype, **kwargs))
+
+
+def variables(network: Network, image_shape: tuple[int, ...]) -> dict[str, PyTree]:
+  """The shapes of a network's parameters and statistics; nothing is computed."""
+  image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+  params, batch_stats = jax.eval_shape(network.init, jax.random.key(0), image)
+  return {"params": params, "batch_stats": batch_stats}
+
+
+def load_teacher(
+  run: str | Path, source: data.Source, pending: Mapping[str, Run] | None = None
+) -> tuple[Network, PyTree]:
+  """Loads the network of a finished run and its latest parameters and statistics.
+
+  Args:
+    run: the run directory.
+    source: data that it must fit.
+    pending: runs that are not trained yet, by directory; of these, zeros are returned.
+
+  Raises:
+    InputError: when there is no such run, or it has several seeds, other classes or images.
+  """
+  later = (pending or {}).get(str(run))
+  if later is not None:
+    config, num_classes = later.config, later.spec.num_classes
+    network, shape = later.network, tuple(later.spec.image_shape)
+  else:
+    record = writers.read_json(Path(run) / "config.json")
+    config = schema.check(record["config"])
+    num_classes, shape = record["num_classes"], tuple(record["image_shape"])
+    if config["model"].get("name", "").startswith(OBJECT):
+      raise InputError(
+        f"config.teacher is {run}, whose network was given as an object; a config names networks "
+        "of jaxnoise.models only, so make the distillation method with your own network instead"
+      )
+    network = make_network(config, num_classes)
+  _check_one("config.teacher", config)
+  if (num_classes, shape) != (source.num_classes, tuple(source.image_shape)):
+    raise InputError(
+      f"config.teacher is a network of {num_classes} classes for images of shape {shape}; this run "
+      f"has {source.num_classes} classes and images of shape {tuple(source.image_shape)}"
+    )
+  wanted = variables(network, shape)
+  if later is not None:
+    return network, _zeros(wanted)
+  return network, checkpoint.load_model(Path(run) / "checkpoints", wanted)
+
+
+def load_start(
+  config: Mapping[str, Any],
+  network: Network,
+  image_shape: tuple[int, ...],
+  pending: Mapping[str, Run] | None = None,
+) -> PyTree | None:
+  """Loads what `config.init_from` names: a run of the same network, or a file of PyTorch weights.
+
+  With `config.new_head` the last layer, "head", is left out: the run draws a fresh one, for as many
+  classes as it has.
+
+  Args:
+    config: `init_from` and `new_head` are read.
+    network: what the weights must fit.
+    image_shape: (H, W, C).
+    pending: runs that are not trained yet, by directory; of these, zeros are returned.
+
+  Returns:
+    {"params", "batch_stats"}, or None where nothing is named.
+
+  Raises:
+    InputError: weights that are not there, are of another network or of several seeds, or a network
+      without a layer "head" where a new one is asked for.
+  """
+  path, new_head = config["init_from"], config["new_head"]
+  if not path:
+    if new_head:
+      raise InputError(
+        "config.new_head is True, but config.init_from is empty; name what to start from, or set "
+        "config.new_head to False"
+      )
+    return None
+  like = variables(network, image_shape)
+  if new_head and (not isinstance(like["params"], Mapping) or HEAD not in like["params"]):
+    raise InputError(
+      f"config.new_head is True, but the network has no layer called {HEAD!r}; name its last layer "
+      "so"
+    )
+  drop = (HEAD,) if new_head else ()
+  wanted = {**like, "params": _without(like["params"], drop)}
+  later = (pending or {}).get(str(path))
+  if later is not None:
+    _check_one("config.init_from", later.config)
+    found = variables(later.network, tuple(later.spec.image_shape))
+    checkpoint.compare(
+      f"config.init_from {path}", {**found, "params": _without(found["params"], drop)}, wanted
+    )
+    return _zeros(wanted)
+  if Path(path).suffix in WEIGHT_FILES:
+    return _from_file(Path(path), wanted, drop)
+  record = writers.read_json(Path(path) / "config.json")
+  _check_one("config.init_from", schema.check(record["config"]))
+  return checkpoint.load_model(Path(path) / "checkpoints", wanted, drop=drop)
+
+
+def _from_file(path: Path, wanted: PyTree, drop: tuple[str, ...]) -> PyTree:
+  if not path.is_file():
+    raise InputError(f"config.init_from is {path}, which does not exist; give a file or a run")
+  found = models.import_torch(path)
+  found = {**found, "params": _without(found["params"], drop)}
+  checkpoint.compare(f"config.init_from {path}", found, wanted)
+  return jax.tree.map(lambda x, like: jnp.asarray(x, like.dtype), found, wanted)
+
+
+def _without(params: PyTree, names: tuple[str, ...]) -> PyTree:
+  if not names:
+    return params
+  return {name: value for name, value in params.items() if name not in names}
+
+
+def _zeros(like: PyTree) -> PyTree:
+  return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
+
+
+def _check_one(field: str, config: Mapping[str, Any]) -> None:
+  if config["seeds"] > 1:
+    raise InputError(
+      f"{field} is a run of {config['seeds']} seeds; it must be one network, trained with seeds = 1"
+    )

@@ -1,0 +1,97 @@
+"""Where curves go beside metrics.jsonl: TensorBoard's files, Weights & Biases. Both optional."""
+
+from __future__ import annotations
+
+import importlib.util
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxnoise.core.errors import InputError
+from jaxnoise.training import writers
+
+
+def check(config: Mapping[str, Any]) -> None:
+  """Checks that what `config.log` asks for is installed.
+
+  TensorBoard's files are a convenience and are written where tensorboardX is installed; a project
+  of Weights & Biases is asked for by name, so a missing package is an error.
+
+  Raises:
+    InputError: where `wandb` names a project and the package is missing.
+  """
+  if config["wandb"] and importlib.util.find_spec("wandb") is None:
+    raise InputError(
+      f"config.log.wandb is {config['wandb']!r}, but the package wandb is not installed; run "
+      "`pip install wandb`, or leave the field empty"
+    )
+
+
+def writes_tensorboard(config: Mapping[str, Any]) -> bool:
+  """Whether `config.log` has TensorBoard's files written."""
+  return config["tensorboard"] and importlib.util.find_spec("tensorboardX") is not None
+
+
+class Sinks:
+  """Writes every row to metrics.jsonl, and to what else `config.log` asks for.
+
+  A metric of several seeds is one curve for each, "name/seed3".
+
+  Args:
+    workdir: the run directory; TensorBoard's files go to its `tensorboard/`.
+    config: the run's.
+    resume_step: later rows, of a run that was cut off, are dropped.
+  """
+
+  def __init__(self, workdir: Path, config: Mapping[str, Any], resume_step: int):
+    self._seed = config["seed"]
+    self._rows = writers.MetricsWriter(workdir / "metrics.jsonl", resume_step)
+    self._board = self._wandb = None
+    if writes_tensorboard(config["log"]):
+      import tensorboardX
+
+      folder = str(workdir / "tensorboard")
+      # Steps from purge_step on, told before the run was cut off, are hidden.
+      self._board = tensorboardX.SummaryWriter(folder, purge_step=resume_step + 1)
+    if config["log"]["wandb"]:
+      import wandb
+
+      # The same directory is the same run, so that a resumed one goes on where it stopped.
+      name = str(workdir.absolute())
+      self._wandb = wandb.init(
+        project=config["log"]["wandb"],
+        id=f"{zlib.crc32(name.encode()):08x}",
+        name=config["name"] or workdir.name,
+        config=dict(config),
+        dir=str(workdir),
+        resume="allow",
+      )
+
+  def write(self, step: int, epoch: float, values: Mapping[str, Any]) -> None:
+    """Writes one row everywhere."""
+    self._rows.write(step, epoch, values)
+    if self._board is None and self._wandb is None:
+      return
+    flat = dict(self._flat(values))
+    if self._board is not None:
+      for name, value in flat.items():
+        self._board.add_scalar(name, value, step)
+    if self._wandb is not None:
+      self._wandb.log({**flat, "epoch": epoch}, step=step)
+
+  def _flat(self, values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    for name, value in values.items():
+      if isinstance(value, list):
+        for s, of_seed in enumerate(value):
+          yield f"{name}/seed{self._seed + s}", of_seed
+      else:
+        yield name, value
+
+  def close(self) -> None:
+    """Closes what is open."""
+    self._rows.close()
+    if self._board is not None:
+      self._board.close()
+    if self._wandb is not None:
+      self._wandb.finish()
