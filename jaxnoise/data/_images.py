@@ -133,7 +133,7 @@ def decode_all(
       if pixels.shape != tuple(shape):
         raise InputError(
           f"{field}: {name} is {pixels.shape[0]}x{pixels.shape[1]} pixels, others are "
-          f"{shape[0]}x{shape[1]}; set image_size (config.data.image_size) to resize all"
+          f"{shape[0]}x{shape[1]}; set image_size (config.data.options.image_size) to resize all"
         )
       out[i] = pixels
 

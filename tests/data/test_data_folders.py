@@ -102,7 +102,7 @@ BAD = {
   "empty class": (lambda d: remove(d / "train" / "ant"), "ant: has no images, expected some of ev"),
   "empty test": (lambda d: [remove(d / "test" / c) for c in ("cat", "dog")], "has no images in fo"),
   "size": (lambda d: save(d / "train" / "dog" / "c.png", 0, size=(5, 6)),
-           r"c\.png is 5x6 pixels, others are 6x6; set image_size \(config\.data\.image_size\)"),
+           r"c\.png is 5x6 pixels, others are 6x6; set image_size \(config\.data\.options\.im"),
   "test size": (lambda d: save(d / "test" / "dog" / "c.png", 0, size=(5, 6)), r"c\.png is 5x6"),
   "16 bits": (lambda d: Image.fromarray(np.zeros((6, 6), np.uint16)).save(d / "train/dog/c.png"),
               r"c\.png: is of mode I;16, expected 8 bits per channel"),

@@ -139,7 +139,7 @@ def test_any_image_classification_set(tmp_path):
   assert source.images.shape == (7, 8, 8, 3) and source.test_images.shape == (5, 8, 8, 3)
   np.testing.assert_array_equal(source.images[:, 4, 4, 0], 10 + np.arange(7))
   np.testing.assert_array_equal(source.labels, np.arange(7) % 2)
-  with pytest.raises(InputError, match=r"record \d is .* set image_size \(config.data.im"):
+  with pytest.raises(InputError, match=r"record \d is .* set image_size \(config.data.options.im"):
     data.load("tfds:flowers/small", tmp_path)
   with pytest.raises(InputError, match="has a directory for each config, small; name one as flow"):
     data.load("tfds:flowers", tmp_path, image_size=8)
