@@ -59,6 +59,28 @@ def test_a_run_writes_its_directory(smoke):
   assert 0 <= rows["accuracy"][0][0] <= 1
 
 
+def test_every_file_of_a_run_carries_a_format_version(smoke):
+  workdir, _ = smoke
+  checkpoint = json.loads((workdir / "checkpoints/32/config/metadata").read_text())
+  assert checkpoint["format_version"] == 1
+  seen = {"checkpoints"}
+  for path in workdir.iterdir():
+    if path.name == "metrics.jsonl":
+      assert json.loads(path.read_text().splitlines()[0]) == {"format_version": 1}
+    elif path.name == "config.json":
+      assert json.loads(path.read_text())["format_version"] == 1
+    elif path.name == "report.html":
+      assert '<meta name="jaxnoise-format-version" content="1">' in path.read_text()
+    elif path.name == "tables":
+      assert all(json.loads(p.read_text())["format_version"] == 1 for p in path.iterdir())
+    elif path.name == "tensorboard":  # TensorBoard's own form, with its own version
+      assert [p.name.startswith("events.out.tfevents") for p in path.iterdir()] == [True]
+    else:
+      assert path.name in seen, path
+    seen.add(path.name)
+  assert {"metrics.jsonl", "config.json", "report.html", "tables"} <= seen
+
+
 def test_the_same_command_again_trains_nothing(smoke, environment):
   workdir, _ = smoke
   before = (workdir / "metrics.jsonl").read_text()

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxnoise.reporting import _draw, _style
+from jaxnoise.training import writers
 
 
 class Markup(str):
@@ -119,7 +120,9 @@ def figure(svg: str, caption: str = "") -> Markup:
 def write_page(path: Path, title: str, sections: Sequence[str]) -> Path:
   """Writes a page whole or not at all; empty sections are left out."""
   body = "\n".join(filter(None, sections))
-  page = _style.PAGE.format(title=text(title), sheet=_style.SHEET, body=body)
+  page = _style.PAGE.format(
+    title=text(title), version=writers.FORMAT_VERSION, sheet=_style.SHEET, body=body
+  )
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(path.name + ".tmp")
   temporary.write_text(page, encoding="utf-8")

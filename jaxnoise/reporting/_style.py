@@ -6,6 +6,7 @@ PAGE = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
+<meta name="jaxnoise-format-version" content="{version}">
 <title>{title}</title>
 <style>{sheet}</style>
 </head>

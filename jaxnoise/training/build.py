@@ -176,6 +176,9 @@ def load_source(
         f"config.data.name is {config['name']!r}: the run was made with data given as an object; "
         "hand it in again as source="
       )
+    for field in ("name", "path"):
+      if field in config["options"]:
+        raise InputError(f"config.data.options.{field} has its own field, config.data.{field}")
     source = data.load(config["name"], config["path"], **config["options"])
   if config["limit"]:
     if not 0 < config["limit"] <= source.num_train:
