@@ -108,11 +108,13 @@ def main(argv: Sequence[str]) -> int:
       return 1
     text = summary(runs)
     figure = reporting.comparison_figure(runs, arguments.out / "comparison.png")
+    page = reporting.write_comparison([run.path for run in runs], figure.with_suffix(".html"))
   except InputError as error:
     print(f"demo: {error}", file=sys.stderr)
     return 2
   print(f"\n{text}\n")
   print(f"figure: {shown(figure)}")
+  print(f"comparison: {shown(page)}")
   for run in runs:
     print(f"report: {shown(run.path / 'report.html')}")
   print(f"\n{next_commands()}\n")
