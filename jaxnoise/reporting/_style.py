@@ -51,7 +51,8 @@ th, td { padding: .25rem .6rem; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 tbody th { font-weight: 400; }
 thead th { border-bottom: 1px solid var(--line); font-weight: 600; }
-.heat td { min-width: 3.2rem; text-align: center; border: 1px solid var(--paper); }
+.heat td { min-width: 3.2rem; padding: .25rem .3rem; text-align: center;
+  border: 1px solid var(--paper); }
 .heat th { text-align: center; font-weight: 500; }
 .heat th:first-child { text-align: left; min-width: 0; }
 .heats { grid-template-columns: repeat(auto-fill, minmax(min(28rem, 100%), 1fr)); }
