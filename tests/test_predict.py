@@ -181,7 +181,8 @@ def test_images_of_one_s_own(run):
   np.savez("plain.npz", images=images)
   ids = np.array(["e", "d", "c", "b", "a"])
   np.savez("named.npz", images=images, labels=SOURCE.labels[:5].astype(np.uint8), ids=ids)
-  np.savez("set.npz", test_images=images, test_labels=SOURCE.labels[:5], train_images=images[:1])
+  others = {"train_images": images[:1], "ids": np.array([7])}  # not those of the test images
+  np.savez("set.npz", test_images=images, test_labels=SOURCE.labels[:5], **others)
   logits = by_hand(run, images)
   for name in ("plain", "named", "set"):
     assert predict.main(["run", f"--data={name}.npz", f"--out={name}.csv"]) == 0
