@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 from jaxnoise import data, reporting
+from jaxnoise.core.errors import InputError
 from jaxnoise.core.types import Array, Method, Network
-from jaxnoise.training import experiment, loop
+from jaxnoise.training import experiment, loop, writers
 
 
 def train(
@@ -23,10 +28,12 @@ def train(
 ) -> loop.Result:
   """Trains what a config describes, with your own parts in it, measures it and writes its report.
 
-  The same call resumes a run that was cut off, and returns the result of one that has ended.
+  The same call resumes a run that was cut off, and returns the result of one that has ended. A run
+  directory knows your objects by their names only: after a change inside one, take another.
 
   Args:
-    config: fields of `jaxnoise.training.schema.default`; missing ones have their defaults.
+    config: fields of `jaxnoise.training.schema.default`, missing ones at their defaults; or what
+      `get_config` of a config file returns.
     workdir: the run directory.
     source: your own data, from `jaxnoise.data.arrays` for instance.
     network: your own model: a linen module (see `jaxnoise.models.network`) or a `core.Network`.
@@ -69,10 +76,71 @@ def train_all(
     quiet: as for `train`.
     **parts: `source`, `network`, `method`, `loss`, as for `train`.
   """
+  if hasattr(config, "to_dict"):  # an ml_collections.ConfigDict
+    config = config.to_dict()
+  _check_parts(config, **parts)
   results = experiment.run(config, workdir, quiet=quiet, **parts)
   for result in results:
     if result.finished:
       page = reporting.write_report(result.directory)
       if not quiet:
         print(f"report: {page}", flush=True)
-  return results
+  return [result if result.metrics else _with_metrics(result) for result in results]
+
+
+def _with_metrics(result: loop.Result) -> loop.Result:
+  """A run that had ended measures nothing anew: its last evaluation stands in its rows."""
+  metrics: dict[str, Any] = {}
+  for row in writers.read_rows(result.directory / "metrics.jsonl"):
+    measured = {k: v for k, v in row.items() if "/" in k and not k.startswith("train/")}
+    metrics = measured or metrics
+  return dataclasses.replace(result, metrics=metrics)
+
+
+def _check_parts(
+  config: Mapping[str, Any],
+  *,
+  source: Any = None,
+  method: Any = None,
+  loss: Any = None,
+  **others: Any,
+) -> None:
+  """Refuses objects of another type, and what a finished method would ignore.
+
+  Raises:
+    InputError: naming the argument.
+  """
+  del others
+  if source is not None and not isinstance(source, data.Source):
+    raise InputError(
+      f"source is of type {type(source).__name__}; it must be a jaxnoise.data.Source, such as "
+      "jaxnoise.data.arrays(train_images, train_labels, test_images, test_labels) makes"
+    )
+  if isinstance(method, Method):
+    policy = (config.get("policy") or {}).get("name")
+    unused = {"loss": loss, "config.policy.name": policy, "config.teacher": config.get("teacher")}
+    for what, given in unused.items():
+      if given:
+        raise InputError(
+          f"{what} is given, but method is a finished Method, which cannot take it; hand it to the "
+          "method's factory, or give the factory as method"
+        )
+  if loss is not None and source is not None:
+    _check_loss(loss, source.num_classes, (config.get("method") or {}).get("loss_args") or {})
+
+
+def _check_loss(loss: Callable[..., Array], classes: int, options: Mapping[str, Any]) -> None:
+  batch = 2 * classes  # unlike the number of classes
+  two = jax.ShapeDtypeStruct((batch, classes), jnp.float32)
+  try:
+    shape = jnp.shape(jax.eval_shape(lambda *each: loss(*each, **options), two, two))
+  except TypeError as error:
+    raise InputError(
+      f"loss cannot be called with logits and targets of shape {two.shape} ({error}); it must be "
+      "(logits [B, K], targets [B, K]) -> [B]"
+    ) from error
+  if shape != (batch,):
+    raise InputError(
+      f"loss returns shape {shape} for {batch} examples; it must return one value per example, "
+      f"({batch},), without a mean or a sum over them"
+    )

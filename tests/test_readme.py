@@ -1,28 +1,83 @@
 """The README's code runs."""
 
+import json
 import re
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxnoise import core, methods
 from tests.toy import toy_batch, toy_network
 
-BLOCKS = re.findall(r"```python\n(.*?)```", Path("README.md").read_text(), flags=re.DOTALL)
+BLOCKS = {
+  heading: re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+  for heading, text in re.findall(
+    r"^## (.*?)\n(.*?)(?=^## |\Z)", Path("README.md").read_text(), flags=re.DOTALL | re.MULTILINE
+  )
+}
+OWN = "Your own model and data"
+
+
+def run(code: str, scope: dict) -> dict:
+  exec(compile(code, "README.md", "exec"), scope)
+  return scope
+
+
+def test_every_block_is_run_here():
+  counts = {heading: len(blocks) for heading, blocks in BLOCKS.items() if blocks}
+  assert counts == {OWN: 2, "Take it apart": 1, "Add a loss": 1}
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+  """Both blocks as one script, with fewer epochs: the directory, the names, the lines printed."""
+  directory, printed = tmp_path_factory.mktemp("own"), []
+  scope = {"__name__": "__main__", "print": lambda *each: printed.append(each)}
+  with pytest.MonkeyPatch.context() as patch:
+    patch.chdir(directory)
+    for block, epochs in zip(BLOCKS[OWN], (8, 4), strict=True):
+      assert '"30 epochs"' in block
+      run(block.replace('"30 epochs"', f'"{epochs} epochs"'), scope)
+  return directory, scope, printed
+
+
+def test_your_own_model_and_data(own):
+  directory, scope, printed = own
+  assert len(BLOCKS[OWN][0].splitlines()) <= 20
+  assert scope["result"].finished and scope["result"].step == 8 * (1400 // 128)
+  ((measured, counted),) = printed
+  assert measured > 0.5, "a tenth is chance"
+  # Alone and in batches over all devices the same logits are rounded differently.
+  assert abs(measured - counted) <= 2 / len(scope["source"].test_labels)
+  config = json.loads((directory / "runs/mine/config.json").read_text())["config"]
+  assert config["model"] == {"name": "object:__main__.Small"}
+  assert (config["method"]["name"], config["policy"]["name"]) == ("noisymix", "augmix")
+
+
+@pytest.mark.parametrize("name", ["mine", "brier", "method"])
+def test_your_own_runs_leave_what_a_command_s_run_leaves(own, name):
+  directory = own[0] / "runs" / name
+  rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+  losses = [row["train/student/loss"] for row in rows if "train/student/loss" in row]
+  assert losses[-1] < losses[0] and np.all(np.isfinite(losses))
+  clean = json.loads((directory / "tables/clean.json").read_text())
+  accuracy = clean["predictors"]["student"]["accuracy"][0]
+  assert accuracy > 0.3, "a tenth is chance"
+  assert f"{100 * accuracy:.2f}" in (directory / "report.html").read_text()
+  assert any((directory / "checkpoints").iterdir())
 
 
 def test_taking_it_apart():
-  scope = {}
-  exec(compile(BLOCKS[0], "README.md", "exec"), scope)
+  scope = run(BLOCKS["Take it apart"][0], {})
   assert sorted(scope["aux"].metrics) == ["jsd", "label_loss", "loss"]
   assert all(np.all(np.isfinite(g)) for g in jax.tree.leaves(scope["grads"]))
 
 
 def test_the_loss_to_add_is_a_loss():
-  scope = {"jax": jax, "jnp": jnp}
-  exec(compile(BLOCKS[1], "README.md", "exec"), scope)
+  scope = run(BLOCKS["Add a loss"][0], {"jax": jax, "jnp": jnp})
   network, batch = toy_network(), toy_batch()
   spec = core.Spec(num_train=6, num_classes=3, image_shape=(4, 4, 3))
   params, stats = network.init(jax.random.key(0), batch["image"])

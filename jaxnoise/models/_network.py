@@ -40,7 +40,9 @@ def network(module: nn.Module) -> Network:
 
   A module without `num_stages` is called as module(image), or module(image, train=train) where it
   has that argument, and returns logits [N, K]. It serves every method that asks for nothing inside
-  the network: there is one tap position, 0, the image itself, and there are no features.
+  the network: there is one tap position, 0, the image itself, and there are no features. Noise
+  injected there is in units of pixels in [0, 1]; the networks of this package normalise before tap
+  0, so that theirs is in units of `std`.
 
   Variables live in the collections "params" and "batch_stats" and nowhere else.
 
