@@ -17,6 +17,7 @@ from jaxnoise.core.errors import closest
 from jaxnoise.core.reduce import promote
 from jaxnoise.core.types import Array, BatchStats, Params, PRNGKey, PyTree
 from jaxnoise.models._layers import checked
+from jaxnoise.models._linen_conv import library_convolutions
 from jaxnoise.models._preact_resnet import keep
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -44,7 +45,8 @@ def network(module: nn.Module) -> Network:
   injected there is in units of pixels in [0, 1]; the networks of this package normalise before tap
   0, so that theirs is in units of `std`.
 
-  Variables live in the collections "params" and "batch_stats" and nowhere else.
+  Variables live in the collections "params" and "batch_stats" and nowhere else. Plain `nn.Conv`
+  layers are computed by `models.conv`: the same values, with gradients that stay fast in a loop.
 
   Args:
     module: made by a factory of this package, or any other that keeps to the above.
@@ -111,18 +113,19 @@ def network(module: nn.Module) -> Network:
 
     options = {"norm_branch": norm_branch} if hasattr(module, "norm_branches") else {}
     try:
-      (logits, collected), changed = module.apply(
-        {"params": params, "batch_stats": batch_stats},
-        image.reshape(math.prod(lead), *image.shape[-3:]),
-        train=train,
-        dropout=dropout,
-        tap=flat_tap,
-        features=tuple(features),
-        rngs={} if rng is None else {"dropout": rng},
-        mutable=["batch_stats"] if train else [],
-        method=call,
-        **options,
-      )
+      with library_convolutions():
+        (logits, collected), changed = module.apply(
+          {"params": params, "batch_stats": batch_stats},
+          image.reshape(math.prod(lead), *image.shape[-3:]),
+          train=train,
+          dropout=dropout,
+          tap=flat_tap,
+          features=tuple(features),
+          rngs={} if rng is None else {"dropout": rng},
+          mutable=["batch_stats"] if train else [],
+          method=call,
+          **options,
+        )
     except ScopeParamShapeError as error:
       raise InputError(
         f"image: shape {tuple(image.shape)} does not fit the parameters given ({error}); "
