@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import jax.numpy as jnp
 from jaxnoise import data, reporting
 from jaxnoise.core.errors import InputError
 from jaxnoise.core.types import Array, Method, Network
-from jaxnoise.training import experiment, loop, writers
+from jaxnoise.training import experiment, loop, schema
 
 
 def train(
@@ -76,57 +75,16 @@ def train_all(
     quiet: as for `train`.
     **parts: `source`, `network`, `method`, `loss`, as for `train`.
   """
-  if hasattr(config, "to_dict"):  # an ml_collections.ConfigDict
-    config = config.to_dict()
-  _check_parts(config, **parts)
+  if parts.get("loss") is not None and isinstance(parts.get("source"), data.Source):
+    options = schema.check(config)["method"].get("loss_args") or {}
+    _check_loss(parts["loss"], parts["source"].num_classes, options)
   results = experiment.run(config, workdir, quiet=quiet, **parts)
   for result in results:
     if result.finished:
       page = reporting.write_report(result.directory)
       if not quiet:
         print(f"report: {page}", flush=True)
-  return [result if result.metrics else _with_metrics(result) for result in results]
-
-
-def _with_metrics(result: loop.Result) -> loop.Result:
-  """A run that had ended measures nothing anew: its last evaluation stands in its rows."""
-  metrics: dict[str, Any] = {}
-  for row in writers.read_rows(result.directory / "metrics.jsonl"):
-    measured = {k: v for k, v in row.items() if "/" in k and not k.startswith("train/")}
-    metrics = measured or metrics
-  return dataclasses.replace(result, metrics=metrics)
-
-
-def _check_parts(
-  config: Mapping[str, Any],
-  *,
-  source: Any = None,
-  method: Any = None,
-  loss: Any = None,
-  **others: Any,
-) -> None:
-  """Refuses objects of another type, and what a finished method would ignore.
-
-  Raises:
-    InputError: naming the argument.
-  """
-  del others
-  if source is not None and not isinstance(source, data.Source):
-    raise InputError(
-      f"source is of type {type(source).__name__}; it must be a jaxnoise.data.Source, such as "
-      "jaxnoise.data.arrays(train_images, train_labels, test_images, test_labels) makes"
-    )
-  if isinstance(method, Method):
-    policy = (config.get("policy") or {}).get("name")
-    unused = {"loss": loss, "config.policy.name": policy, "config.teacher": config.get("teacher")}
-    for what, given in unused.items():
-      if given:
-        raise InputError(
-          f"{what} is given, but method is a finished Method, which cannot take it; hand it to the "
-          "method's factory, or give the factory as method"
-        )
-  if loss is not None and source is not None:
-    _check_loss(loss, source.num_classes, (config.get("method") or {}).get("loss_args") or {})
+  return results
 
 
 def _check_loss(loss: Callable[..., Array], classes: int, options: Mapping[str, Any]) -> None:

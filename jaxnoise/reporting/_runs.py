@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxnoise.core.errors import InputError, closest
 from jaxnoise.training import writers
+from jaxnoise.training.resolve import OBJECT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +49,9 @@ class RunRecord:
 
   @property
   def dataset(self) -> str:
-    """The data set's name; of a user's own, that of its file."""
+    """The data set's name; of a user's own, that of its file or object."""
     data = self.config.get("data", {})
-    name, path = data.get("name", "?"), data.get("path", "")
+    name, path = data.get("name", "?").removeprefix(OBJECT), data.get("path", "")
     return Path(path).stem if name == "npz" and path else name
 
   @property

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from jaxnoise import augment, data, methods, models
+from jaxnoise import data, models
 from jaxnoise.core.errors import InputError, closest
 from jaxnoise.core.types import Array, Method, Network, PyTree, Spec
 from jaxnoise.training import (
@@ -26,7 +24,8 @@ from jaxnoise.training import (
   sharding,
   sinks,
 )
-from jaxnoise.training.resolve import OBJECT, call, check_keywords, lookup, name_of
+from jaxnoise.training import method as method_lib
+from jaxnoise.training.resolve import OBJECT, name_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,11 +95,9 @@ def assemble(
   Raises:
     InputError: for any name, type or value that does not fit, before anything is written.
   """
-  if isinstance(method, Method) and network is None:
-    raise InputError(
-      "method is a finished Method; give the network that it was made with too, or its factory"
-    )
-  config = schema.check(_with_objects(config, source, network, method, loss))
+  config = schema.check(config)
+  _check_objects(config, source, network, method, loss)
+  config = _with_objects(config, source, network, method, loss)
   mesh = sharding.make_mesh() if mesh is None else mesh
   _check_numbers(config)
   source, holdout = load_source(config["data"], source)
@@ -114,13 +111,8 @@ def assemble(
   spec = _spec(config, source, mesh, replays=1)
 
   def build(spec: Spec) -> Method:
-    made = method
-    if not isinstance(made, Method):
-      factory = method or lookup(
-        "config.method.name", methods, config["method"].get("name", ""), "network"
-      )
-      made = _make_method(config, factory, network, spec, teacher_network, loss)
-    return _wrap(config, made, network, spec)
+    given = {"method": method, "loss": loss, "teacher_network": teacher_network}
+    return method_lib.make_method(config, network, spec, **given)
 
   built = build(spec)
   # An epoch's updates depend on the method's replays, and the method on the spec.
@@ -134,8 +126,8 @@ def assemble(
     config["optim"], spec.learning_rate, steps_per_epoch=spec.steps_per_epoch
   )
   if config["optim"]["freeze_level"] != -1:
-    frozen = models.frozen_stages(shapes["params"], config["optim"]["freeze_level"])
-    optimizer = optim.freeze(optimizer, frozen)
+    level = config["optim"]["freeze_level"]
+    optimizer = optim.freeze(optimizer, networks.frozen(shapes["params"], level))
   stored = corrupted.load_corrupted(config["evaluate"], source)
   if stored is None:
     corrupted.check_corruptions(config["evaluate"], spec.image_shape)
@@ -146,6 +138,32 @@ def assemble(
     run.steps(f"{section}.every", config[section]["every"])
   sinks.check(config["log"])
   return run
+
+
+def _check_objects(config: Mapping[str, Any], source, network, method, loss) -> None:
+  """Checks the kinds of objects given, and refuses what a finished method would ignore."""
+  for name, part, fits, wanted in (
+    ("source", source, isinstance(source, data.Source), "a jaxnoise.data.Source, such as "
+     "jaxnoise.data.arrays(train_images, train_labels, test_images, test_labels) makes"),
+    ("method", method, callable(method) or isinstance(method, Method), "a factory or a Method"),
+    ("loss", loss, callable(loss), "a function (logits [B, K], targets [B, K]) -> [B]"),
+  ):  # fmt: skip
+    if part is not None and not fits:
+      raise InputError(f"{name} is of type {type(part).__name__}; it must be {wanted}")
+  if not isinstance(method, Method):
+    return
+  if network is None:
+    raise InputError(
+      "method is a finished Method; give the network that it was made with too, or its factory"
+    )
+  policy = config["policy"].get("name")
+  unused = {"loss": loss, "config.policy.name": policy, "config.teacher": config["teacher"]}
+  for what, given in unused.items():
+    if given:
+      raise InputError(
+        f"{what} is given, but method is a finished Method, which cannot take it; hand it to the "
+        "method's factory, or give the factory as method"
+      )
 
 
 def _with_objects(config: Mapping[str, Any], source, network, method, loss) -> dict[str, Any]:
@@ -277,68 +295,6 @@ def _check_classes(network: Network, shapes: Mapping[str, Any], spec: Spec) -> N
       f"the network's logits for one image have shape {out.logits.shape}, but the data has "
       f"{spec.num_classes} classes; the network must return (1, {spec.num_classes})"
     )
-
-
-def _make_method(config, factory, network, spec, teacher_network, loss) -> Method:
-  kwargs = {k: v for k, v in config["method"].items() if k != "name"}
-  wanted = inspect.signature(factory).parameters
-  if loss is not None:
-    if "loss" not in wanted:
-      raise InputError(
-        f"a loss was given, but {config['method']['name']} has no argument `loss`; leave it out, "
-        "or take a method that has one, such as erm"
-      )
-    kwargs["loss"] = loss
-  first = config["first"]
-  given = {
-    "first": call("config.first", augment.crop_flip, first["padding"], flip=first["flip"]),
-    "policy": _policy(config["policy"], spec),
-    "teacher_network": teacher_network,
-  }
-  for name, part in given.items():
-    if name in wanted and name not in kwargs:
-      kwargs[name] = part
-    elif name not in wanted and name != "first" and part is not None:
-      field = "config.policy.name" if name == "policy" else "config.teacher"
-      raise InputError(
-        f"{field} is set, but {config['method']['name']} does not use it; leave it empty"
-      )
-  if "teacher_network" in wanted and kwargs["teacher_network"] is None:
-    raise InputError(
-      f"config.teacher is empty, but {config['method']['name']} needs a teacher; name the run "
-      "directory of a trained network (or an earlier stage)"
-    )
-  return call("config.method", factory, network, spec=spec, **kwargs)
-
-
-def _policy(config: Mapping[str, Any], spec: Spec) -> Callable | None:
-  kwargs = dict(config)
-  name = kwargs.pop("name", "")
-  if not name:
-    return None
-  transform = lookup("config.policy.name", augment, name, "rng", "image")
-  check_keywords("config.policy", transform, kwargs, positional=2)
-  policy = functools.partial(transform, **kwargs)
-  # Traced once here, so that a bad value is found before anything is written.
-  image = jax.ShapeDtypeStruct(spec.image_shape, jnp.float32)
-  call("config.policy", lambda: jax.eval_shape(policy, jax.random.key(0), image))
-  return policy
-
-
-def _wrap(config: Mapping[str, Any], method: Method, network: Network, spec: Spec) -> Method:
-  for name in config["wrapper_args"]:
-    if name not in config["wrappers"]:
-      raise InputError(
-        f"config.wrapper_args.{name} belongs to no wrapper of config.wrappers: "
-        + closest(name, config["wrappers"] or ("",))
-      )
-  for name in config["wrappers"]:
-    wrapper = lookup("config.wrappers", methods, name, "inner")
-    kwargs = dict(config["wrapper_args"].get(name, {}))
-    wanted = inspect.signature(wrapper).parameters
-    kwargs.update({k: v for k, v in (("network", network), ("spec", spec)) if k in wanted})
-    method = call(f"config.wrapper_args.{name}", wrapper, method, **kwargs)
-  return method
 
 
 def _check_numbers(config: Mapping[str, Any]) -> None:

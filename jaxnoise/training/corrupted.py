@@ -43,16 +43,14 @@ def load_corrupted(config: Mapping[str, Any], source: data.Source) -> data.Corru
   standard = tuple(n for n in found.names if n in data.BENCHMARK[:NUM_STANDARD])
   groups = {(): found.names, ("all",): found.names, ("standard",): standard}
   names = _chosen(config["corruptions"], groups, found.names)
-  _check_severities(config["severities"])
+  _check_severities(config["severities"], names)
   return dataclasses.replace(found, names=names, severities=tuple(config["severities"]))
 
 
 def check_corruptions(config: Mapping[str, Any], image_shape: tuple[int, ...]) -> None:
   """Checks that the corruptions of `config.evaluate` can be made on images of this shape."""
-  _check_severities(config["severities"])
   names = corruption_names(config["corruptions"])
-  if names and not config["severities"]:
-    raise InputError("config.evaluate.severities is empty; name some, or no corruptions either")
+  _check_severities(config["severities"], names)
   image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
   for name in names:
     corrupt = functools.partial(corruptions.corrupt, name=name, severity=1)
@@ -73,7 +71,9 @@ def _chosen(names: tuple[str, ...], groups: Mapping, known: tuple[str, ...]) -> 
   return tuple(names)
 
 
-def _check_severities(severities: tuple[int, ...]) -> None:
+def _check_severities(severities: tuple[int, ...], names: tuple[str, ...]) -> None:
+  if names and not severities:
+    raise InputError("config.evaluate.severities is empty; name some, or no corruptions either")
   for severity in severities:
     if severity not in corruptions.SEVERITIES:
       raise InputError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -15,17 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxnoise import data as data_lib
 from jaxnoise import evaluation
-from jaxnoise.core import reduce
+from jaxnoise.core.errors import InputError
 from jaxnoise.core.state import TrainState
-from jaxnoise.core.types import PredictFn, PyTree
+from jaxnoise.core.types import PredictFn
 from jaxnoise.training import checkpoint, optim, rundir, seeds, sharding, sinks, writers
-from jaxnoise.training import step as step_lib
 from jaxnoise.training.build import Run
+from jaxnoise.training.programs import Programs
 
 
 class NonFiniteError(RuntimeError):
@@ -57,98 +57,16 @@ class Result:
 
     Args:
       seed: which of several, 0 being the first.
+
+    Raises:
+      InputError: for a seed that the run does not have.
     """
-    count = self.run.config["seeds"]
+    count, of_state = self.run.config["seeds"], self.run.method.predictors
+    if not 0 <= seed < count:
+      raise InputError(f"seed is {seed}; the run has {count}, counted from 0")
     state = self.state if count == 1 else seeds.take(self.state, seed)
-    return {name: jax.jit(fn) for name, fn in self.run.method.predictors(state).items()}
-
-
-class Programs:
-  """The compiled functions of a run, for any number of seeds."""
-
-  def __init__(self, run: Run):
-    self.run, self.seeds = run, run.config["seeds"]
-    everywhere = sharding.replicated(run.mesh)
-    spec, method = run.spec, run.method
-    self.batches_per_epoch = spec.steps_per_epoch // method.replays
-    self.last_rows = spec.num_train - (self.batches_per_epoch - 1) * spec.batch_size
-    full = self.last_rows >= spec.batch_size
-
-    def counted(step):
-      def fn(state, data, orders, totals):
-        state, metrics = step(state, data, orders)
-        return state, reduce.merge(totals, metrics)
-
-      return fn
-
-    def compiled(rows):
-      step = step_lib.make_step(
-        method, run.optimizer, spec, run.mesh, rows=rows, accumulate=run.config["accumulate"]
-      )
-      fn = seeds.over_seeds(counted(step), self.seeds)
-      return jax.jit(fn, donate_argnums=0, out_shardings=everywhere)
-
-    self.step = compiled(None)
-    self.last_step = self.step if full else compiled(self.last_rows)
-    self._bare = step_lib.make_step(method, run.optimizer, spec, run.mesh)
-    sampling = run.config["data"]["sampling"]
-    orders = step_lib.make_orders(method, spec, self.batches_per_epoch, sampling)
-    self.orders = jax.jit(
-      seeds.over_seeds(
-        lambda root, data, epoch: orders(root, data["labels"], epoch[0]), self.seeds
-      ),
-      out_shardings=everywhere,
-    )
-    self.example_pass = None
-    if method.example_pass is not None:
-      one = step_lib.make_pass(method, spec, run.mesh, spec.batch_size)
-      self.example_pass = jax.jit(
-        seeds.over_seeds(one, self.seeds), donate_argnums=0, out_shardings=everywhere
-      )
-    self.pass_steps = step_lib.pass_steps(method, spec)
-
-    self.all_finite = jax.jit(_all_finite)
-
-  def init(self) -> TrainState:
-    """The state at step 0, made under jit on every device of the mesh."""
-    fn = jax.jit(self._init, out_shardings=sharding.replicated(self.run.mesh))
-    return fn(*self._init_arguments())
-
-  def init_shapes(self) -> TrainState:
-    """The shapes of that state; nothing is computed."""
-    return jax.eval_shape(self._init, *self._init_arguments())
-
-  def _init(self, root: PyTree, given: Mapping[str, PyTree]) -> TrainState:
-    run = self.run
-
-    def one(root, given):
-      return step_lib.init_state(run.network, run.method, run.optimizer, run.spec, root, **given)
-
-    return seeds.over_seeds(one, self.seeds)(root, given)
-
-  def _init_arguments(self) -> tuple[PyTree, dict[str, PyTree]]:
-    run = self.run
-    root = seeds.root_keys(run.config["seed"], self.seeds)
-    return root, {"teacher": run.teacher, "start_from": run.start_from}
-
-  def epoch_orders(self, state: TrainState, data: PyTree, epoch: int) -> PyTree:
-    """The orders in which the epoch's examples are visited."""
-    epochs = jnp.full((self.seeds, 1) if self.seeds > 1 else (1,), epoch)
-    return self.orders(state.rng, {"labels": data["labels"]}, epochs)
-
-  def total_shapes(self, state: PyTree, data: PyTree, orders: PyTree) -> PyTree:
-    """The shapes of (sum, count) for every metric that the step returns."""
-    return jax.eval_shape(seeds.over_seeds(self._bare, self.seeds), state, data, orders)[1]
-
-  def zero_totals(self, state: TrainState, data: PyTree, orders: PyTree) -> PyTree:
-    """Zeros of those."""
-    shapes = self.total_shapes(state, data, orders)
-    zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
-    return jax.device_put(zeros, sharding.replicated(self.run.mesh))
-
-  def of_seed(self, state: TrainState, s: int) -> TrainState:
-    """The state of one seed."""
-    return state if self.seeds == 1 else seeds.take(state, s)
+    predict = jax.jit(lambda name, state, image: of_state(state)[name](image), static_argnums=0)
+    return {name: functools.partial(predict, name, state) for name in of_state(state)}
 
 
 def train(
@@ -229,8 +147,11 @@ class _Loop:
     run, programs = self.run, self.programs
     spec = run.spec
     step = start = int(state.step)
-    self.writer = sinks.Sinks(self.workdir, run.config, step)
+    self.writer = sinks.Sinks(self.workdir, run.config, step, ended=step == spec.num_steps)
+    told = self.writer.latest
+    self.latest = {name: told[name] for name in told if name.split("/")[0] in self.splits}
     per_step = spec.batch_size * programs.seeds
+    self.watch = writers.Stopwatch(per_step, step, told.get("train/host/wall_seconds", 0.0))
     self.progress = writers.Progress(spec.num_steps, step, per_step, self.quiet)
     epoch, orders, zeros, totals = -1, None, None, None
     try:
@@ -249,7 +170,8 @@ class _Loop:
         within = step % spec.steps_per_epoch
         last = within // run.method.replays == programs.batches_per_epoch - 1
         fn = programs.last_step if last else programs.step
-        state, totals = fn(state, self.data, orders, totals)
+        with self.watch.first(fn):
+          state, totals = fn(state, self.data, orders, totals)
         step += 1
         if within + 1 in programs.pass_steps:
           state = programs.example_pass(state, self.data)
@@ -293,7 +215,7 @@ class _Loop:
         raise self._not_finite(name, step)
       values[f"train/student/{name}"] = _number(mean)
     values["train/student/lr"] = self._learning_rate(step - 1, scale)
-    self._row(step, values)
+    self._row(step, {**values, **self.watch.row(step)})
     loss = np.mean(values.get("train/student/loss", np.nan))
     self.text = f"loss {loss:.3f}{self._accuracy()}"
     self.progress.update(step, self.text, row=True)
@@ -337,7 +259,8 @@ class _Loop:
 
   def _evaluate(self, state, step: int) -> float | None:
     self._flush()
-    rows = self._measure_all(state)
+    with self.watch.paused(state):
+      rows = self._measure_all(state)
     self.latest = {k: _number(np.asarray([row[k] for row in rows])) for k in rows[0]}
     self._row(step, self.latest)
     if "holdout" not in self.splits:
@@ -350,13 +273,9 @@ class _Loop:
     if totals is not None:
       self._tell(state, step, totals)
     self._flush()
-    self._check_finite(state, step)
-    self.saver.save(state, step, self.record, score)
-
-
-def _all_finite(state: TrainState) -> jax.Array:
-  kept = (state.params, state.batch_stats, state.ema_params, state.ema_batch_stats)
-  return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(kept)]))
+    with self.watch.paused(state):
+      self._check_finite(state, step)
+      self.saver.save(state, step, self.record, score)
 
 
 def _due(step: int, every: int) -> bool:

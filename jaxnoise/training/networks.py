@@ -129,17 +129,42 @@ def load_start(
       f"config.init_from {path}", {**found, "params": _without(found["params"], drop)}, wanted
     )
     return _zeros(wanted)
-  if Path(path).suffix in WEIGHT_FILES:
+  is_file = Path(path).is_file() or Path(path).suffix in WEIGHT_FILES
+  if is_file and not Path(path).is_dir():
     return _from_file(Path(path), wanted, drop)
   record = writers.read_json(Path(path) / "config.json")
   _check_one("config.init_from", schema.check(record["config"]))
   return checkpoint.load_model(Path(path) / "checkpoints", wanted, drop=drop)
 
 
+def frozen(params: PyTree, level: int) -> PyTree:
+  """Marks what `config.optim.freeze_level` leaves as it is; see `models.frozen_stages`.
+
+  Args:
+    params: of the network, arrays or shapes.
+    level: of the config.
+
+  Raises:
+    InputError: for a level that the network does not have.
+  """
+  if not isinstance(params, Mapping):
+    raise InputError(
+      f"config.optim.freeze_level is {level}, but the network's parameters are a "
+      f"{type(params).__name__}, not a dictionary of layers by name; set it to -1"
+    )
+  return call("config.optim.freeze_level", models.frozen_stages, params, level)
+
+
 def _from_file(path: Path, wanted: PyTree, drop: tuple[str, ...]) -> PyTree:
   if not path.is_file():
     raise InputError(f"config.init_from is {path}, which does not exist; give a file or a run")
-  found = models.import_torch(path)
+  try:
+    found = models.import_torch(path)
+  except InputError:
+    if drop:
+      raise
+    # Names that fit two networks fit one of them, if it is told which.
+    found = models.import_torch(path, wanted)
   found = {**found, "params": _without(found["params"], drop)}
   checkpoint.compare(f"config.init_from {path}", found, wanted)
   return jax.tree.map(lambda x, like: jnp.asarray(x, like.dtype), found, wanted)

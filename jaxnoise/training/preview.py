@@ -11,9 +11,10 @@ import jax
 import numpy as np
 
 from jaxnoise import data as data_lib
-from jaxnoise.training import corrupted, loop, seeds, sharding, sinks
+from jaxnoise.training import corrupted, seeds, sharding, sinks
 from jaxnoise.training.build import Run
 from jaxnoise.training.label_noise_table import noise_table
+from jaxnoise.training.programs import Programs
 
 _SHOWN_CLASSES = 20
 
@@ -31,7 +32,8 @@ def preview(run: Run, directory: Path) -> dict[str, Any]:
   Returns:
     Numbers by name: "steps", "steps_per_epoch", "epochs", "parameters" (of one seed),
     "state_bytes", "data_bytes", "memory" (bytes on one device: "arguments", "results",
-    "temporary", "total"), "flops" (of a step on one device, None where the compiler does not say),
+    "temporary", "total"), "flops" (about those of a step on one device, None where the compiler
+    does not say; of a loop inside a method, such as an attack's, one round counts),
     "learning_rate" (at the first, middle and last step), "label_noise" (None where no true labels
     are known), "writes" (path -> what).
 
@@ -42,9 +44,9 @@ def preview(run: Run, directory: Path) -> dict[str, Any]:
     ...           "model": {"name": "wide_resnet", "depth": 10, "widen_factor": 1}}
     >>> report = preview.preview(build.assemble(config), pathlib.Path("run"))
     >>> report["steps"], report["parameters"], report["memory"]["temporary"] > 0
-    (12, 77754, True)
+    (48, 77460, True)
   """
-  programs = loop.Programs(run)
+  programs = Programs(run)
   state = programs.init_shapes()
   everywhere = sharding.replicated(run.mesh)
   count = run.config["seeds"]
@@ -69,7 +71,7 @@ def preview(run: Run, directory: Path) -> dict[str, Any]:
     "state_bytes": _bytes(state.replace(teacher=None)),
     "data_bytes": _bytes(data),
     "memory": _memory(compiled),
-    "flops": (compiled.cost_analysis() or {}).get("flops"),
+    "flops": _flops(compiled, rounds=count * run.config["accumulate"]),
     "learning_rate": {step: float(rate(step)) for step in at},
     "label_noise": noise_table(run.source),
     "writes": dict(_writes(run, directory, _bytes(state.replace(teacher=None)))),
@@ -92,6 +94,12 @@ def _memory(compiled: jax.stages.Compiled) -> dict[str, int]:
   return {**parts, "total": sum(parts.values())}
 
 
+def _flops(compiled: jax.stages.Compiled, rounds: int) -> float | None:
+  """The compiler counts the body of a loop once; seeds and micro-batches are rounds of one."""
+  found = (compiled.cost_analysis() or {}).get("flops")
+  return found and found * rounds
+
+
 def _writes(run: Run, directory: Path, state_bytes: int) -> Iterator[tuple[str, str]]:
   config, spec = run.config, run.spec
   keep = config["checkpoint"]["keep"] + (run.holdout is not None)
@@ -102,7 +110,7 @@ def _writes(run: Run, directory: Path, state_bytes: int) -> Iterator[tuple[str, 
   yield f"{directory}/metrics.jsonl", f"a row every {rows} steps" if rows else "a row at the end"
   yield (
     f"{directory}/checkpoints/",
-    f"{saves} saves of {_human(state_bytes)}, of which {keep} stay",
+    f"{saves} saves of {_human(state_bytes)}, of which {min(keep, saves)} stay",
   )
   if sinks.writes_tensorboard(config["log"]):
     yield f"{directory}/tensorboard/", "the same rows for TensorBoard"

@@ -97,17 +97,19 @@ def check_keywords(field: str, factory: Callable, kwargs: Mapping, positional: i
     InputError: for an unknown keyword (with the closest ones), or a word where a number belongs.
   """
   parameters = list(inspect.signature(factory).parameters.values())
-  free = {p.name: p for p in parameters[positional:]}
+  takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+  free = {p.name: p for p in parameters[positional:] if p.kind is not p.VAR_KEYWORD}
   for name in kwargs:
-    if name not in free:
+    if name not in free and not takes_any:
       # Objects (networks, specs, transforms) are injected, so a user need not see them.
+      called = getattr(factory, "__name__", type(factory).__name__)
       shown = [n for n in free if n not in ("spec", "network", "dtype", "first", "policy")]
       raise InputError(
-        f"{field}.{name} is no argument of {factory.__name__}({', '.join(shown)}): "
+        f"{field}.{name} is no argument of {called}({', '.join(shown)}): "
         + closest(name, shown)
       )
   for name, value in kwargs.items():
-    default = free[name].default
+    default = free[name].default if name in free else None
     number = isinstance(default, (int, float)) and not isinstance(default, bool)
     if number and (isinstance(value, bool) or not isinstance(value, (int, float))):
       raise InputError(

@@ -130,6 +130,9 @@ _DEFAULT: dict[str, Any] = {
 def check(config: Mapping[str, Any]) -> dict[str, Any]:
   """Returns the config completed with defaults, every field checked for name and type.
 
+  Args:
+    config: a dictionary, or what a config file's `get_config()` returns.
+
   Raises:
     InputError: for an unknown field (with the closest names) or a wrong type.
 
@@ -138,6 +141,12 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
     >>> schema.check({"optim": {"lr": 1}})["optim"]["lr"]
     1.0
   """
+  config = _mapping(config)
+  if not isinstance(config, Mapping):
+    raise InputError(
+      f"config is {config!r:.60}, of type {type(config).__name__}; it must be a dictionary of "
+      "fields"
+    )
   return _check(config, _DEFAULT, "config")
 
 
@@ -160,6 +169,11 @@ def merge(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
   return out
 
 
+def _mapping(value: Any) -> Any:
+  """A section as a dictionary, if it is one that says how (ml_collections' ConfigDict)."""
+  return value if isinstance(value, Mapping) or not hasattr(value, "to_dict") else value.to_dict()
+
+
 def _check(given: Mapping, default: Mapping, where: str) -> dict[str, Any]:
   out = copy.deepcopy(dict(default))
   for key, value in given.items():
@@ -169,16 +183,18 @@ def _check(given: Mapping, default: Mapping, where: str) -> dict[str, Any]:
     if key in OPEN:
       out[key] = _plain(name, value, dict)
     elif isinstance(default[key], dict):
-      if not isinstance(value, Mapping):
+      section = _mapping(value)
+      if not isinstance(section, Mapping):
         fields = ", ".join(default[key])
         raise InputError(f"{name} is {value!r}; it must be a section with {fields}")
-      out[key] = _check(value, default[key], name)
+      out[key] = _check(section, default[key], name)
     else:
       out[key] = _typed(name, value, default[key])
   return out
 
 
 def _plain(name: str, value: Any, kind: type) -> Any:
+  value = _mapping(value)
   if kind is dict and not isinstance(value, Mapping):
     raise InputError(f"{name} is {value!r}; it must be a section of fields")
   if isinstance(value, Mapping):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import zlib
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -42,12 +42,21 @@ class Sinks:
     workdir: the run directory; TensorBoard's files go to its `tensorboard/`.
     config: the run's.
     resume_step: later rows, of a run that was cut off, are dropped.
+    ended: whether there is nothing left to write, so that nothing but metrics.jsonl is opened.
+
+  Attributes:
+    latest: of the rows told so far, the latest value of each name.
   """
 
-  def __init__(self, workdir: Path, config: Mapping[str, Any], resume_step: int):
+  def __init__(
+    self, workdir: Path, config: Mapping[str, Any], resume_step: int, *, ended: bool = False
+  ):
     self._seed = config["seed"]
     self._rows = writers.MetricsWriter(workdir / "metrics.jsonl", resume_step)
+    self.latest: Mapping[str, Any] = self._rows.latest
     self._board = self._wandb = None
+    if ended:
+      return
     if writes_tensorboard(config["log"]):
       import tensorboardX
 
@@ -57,13 +66,11 @@ class Sinks:
     if config["log"]["wandb"]:
       import wandb
 
-      # The same directory is the same run, so that a resumed one goes on where it stopped.
-      name = str(workdir.absolute())
       self._wandb = wandb.init(
         project=config["log"]["wandb"],
-        id=f"{zlib.crc32(name.encode()):08x}",
+        id=_wandb_id(workdir / "wandb.json"),
         name=config["name"] or workdir.name,
-        config=dict(config),
+        config=writers.read_json(workdir / "config.json")["config"],
         dir=str(workdir),
         resume="allow",
       )
@@ -95,3 +102,10 @@ class Sinks:
       self._board.close()
     if self._wandb is not None:
       self._wandb.finish()
+
+
+def _wandb_id(path: Path) -> str:
+  """The directory's own id, drawn once: a resumed run goes on under it, a new one never does."""
+  if not path.exists():
+    writers.write_json(path, {"id": uuid.uuid4().hex[:12]})
+  return writers.read_json(path)["id"]

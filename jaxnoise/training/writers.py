@@ -6,16 +6,19 @@ that a reader never meets half of one.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+import jax
 
 from jaxnoise.core.errors import InputError
 
@@ -108,10 +111,14 @@ class MetricsWriter:
   Args:
     path: of the file.
     resume_step: rows of later steps are dropped.
+
+  Attributes:
+    latest: of the rows kept, the latest value of each name.
   """
 
   def __init__(self, path: Path, resume_step: int):
     kept = [r for r in read_rows(path) if "step" in r and r["step"] <= resume_step]
+    self.latest: dict[str, Any] = {name: value for row in kept for name, value in row.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     lines = [{"format_version": FORMAT_VERSION}, *kept]
@@ -127,6 +134,62 @@ class MetricsWriter:
   def close(self) -> None:
     """Closes the file."""
     self._file.close()
+
+
+class Stopwatch:
+  """How long a run takes and how many images a second it trains on, by the host's clock.
+
+  The rate is that of training alone: evaluating, saving and compiling are left out of it. The total
+  has them all, and those parts of the run that ended before this one began.
+
+  Args:
+    images_per_step: of all seeds.
+    step: that this part of the run begins at.
+    earlier: seconds that earlier parts took.
+
+  Example:
+    >>> from jaxnoise.training import writers
+    >>> watch = writers.Stopwatch(images_per_step=128, earlier=60.0)
+    >>> sorted(watch.row(step=10)), watch.row(20)["train/host/wall_seconds"] >= 60
+    (['train/host/images_per_second', 'train/host/wall_seconds'], True)
+  """
+
+  def __init__(self, images_per_step: int, step: int = 0, earlier: float = 0.0):
+    self._per_step, self._step, self._earlier = images_per_step, step, earlier
+    self._begun = self._told = time.monotonic()
+    self._left_out, self._compiled = 0.0, 0
+    self._known: set[Hashable] = set()
+
+  @contextlib.contextmanager
+  def paused(self, state: Any = None) -> Iterator[None]:
+    """Leaves what happens within out of the rate, once `state`, the work so far, is ready."""
+    jax.block_until_ready(state)
+    begun = time.monotonic()
+    yield
+    self._left_out += time.monotonic() - begun
+
+  @contextlib.contextmanager
+  def first(self, program: Hashable) -> Iterator[None]:
+    """The same around a step whose `program` is called for the first time, and compiles."""
+    if program in self._known:
+      yield
+      return
+    self._known.add(program)
+    self._compiled += 1
+    with self.paused():
+      yield
+
+  def row(self, step: int) -> dict[str, float]:
+    """What a row of metrics says at `step`; the rate is that since the row before."""
+    now = time.monotonic()
+    steps, seconds = step - self._step - self._compiled, now - self._told - self._left_out
+    if steps < 1:  # no other steps to tell it by
+      steps, seconds = step - self._step, now - self._told
+    self._step, self._told, self._left_out, self._compiled = step, now, 0.0, 0
+    return {
+      "train/host/images_per_second": round(steps * self._per_step / max(seconds, 1e-9), 2),
+      "train/host/wall_seconds": round(self._earlier + now - self._begun, 3),
+    }
 
 
 class Progress:

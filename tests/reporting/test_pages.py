@@ -118,10 +118,13 @@ def test_main_writes_a_page_for_each_finished_stage(tmp_path, monkeypatch, capsy
   def trained(config, workdir, quiet):
     fabricate.run_directory(workdir / "teacher", epochs=5)
     fabricate.run_directory(workdir / "student", epochs=5, finished=False)
-    return [types.SimpleNamespace(finished=True), types.SimpleNamespace(finished=False)]
+    ends = {"teacher": True, "student": False}
+    return [
+      types.SimpleNamespace(directory=workdir / name, finished=end) for name, end in ends.items()
+    ]
 
   monkeypatch.setattr(experiment, "run", trained)
   config = {"stages": ("teacher", "student", "third")}
-  assert main_lib._train(config, tmp_path, quiet=True) == 0
+  assert main_lib._train(config, tmp_path, quiet=False) == 0
   assert sorted(p.parent.name for p in tmp_path.rglob("report.html")) == ["teacher"]
   assert f"report: {tmp_path / 'teacher' / 'report.html'}" in capsys.readouterr().out

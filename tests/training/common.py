@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from jaxnoise import data, methods
-from jaxnoise.training import build, sharding
+from jaxnoise.training import build, sharding, writers
 from tests.toy import toy_network
 
 CONFIG = {
@@ -31,6 +31,12 @@ def tiny_run(method=None, *, devices=1, source=None, **changes):
     method=method or methods.erm,
     mesh=mesh,
   )
+
+
+def told(workdir):
+  """The rows of a run without the header and what the host's clock said."""
+  rows = (row for row in writers.read_rows(workdir / "metrics.jsonl") if "step" in row)
+  return [{k: v for k, v in row.items() if not k.startswith("train/host/")} for row in rows]
 
 
 def assert_same(a, b, **tolerance):

@@ -15,7 +15,7 @@ import pytest
 from jaxnoise import data, methods
 from jaxnoise.core import InputError
 from jaxnoise.training import checkpoint, loop, writers
-from tests.training.common import assert_same, tiny_run, tiny_source
+from tests.training.common import assert_same, tiny_run, tiny_source, told
 from tests.training.test_contracts import loss_collector, noisy_mix_factory
 
 ROOT = Path(__file__).parents[2]
@@ -57,8 +57,7 @@ def test_after_kill_9_the_same_command_ends_bitwise_equal(undisturbed, tmp_path,
   resumed = in_process(tmp_path / "run", undisturbed / "cache")
   assert resumed.returncode == 0 and "finished 12" in resumed.stdout, resumed.stderr
   assert_same(restored(tmp_path / "run"), restored(undisturbed / "run"))
-  rows = [r for r in writers.read_rows(tmp_path / "run" / "metrics.jsonl") if "step" in r]
-  expected = [r for r in writers.read_rows(undisturbed / "run" / "metrics.jsonl") if "step" in r]
+  rows, expected = told(tmp_path / "run"), told(undisturbed / "run")
   assert [r["step"] for r in rows] == [r["step"] for r in expected]
   assert rows == expected
 

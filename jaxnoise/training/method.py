@@ -1,0 +1,131 @@
+"""The method of a run: its factory, what the config gives it, its wrappers."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnoise import augment, methods
+from jaxnoise.core.errors import InputError, closest
+from jaxnoise.core.types import Array, Method, Network, Spec
+from jaxnoise.training.resolve import call, check_keywords, lookup
+
+
+def make_method(
+  config: Mapping[str, Any],
+  network: Network,
+  spec: Spec,
+  *,
+  method: Callable[..., Method] | Method | None = None,
+  loss: Callable[[Array, Array], Array] | None = None,
+  teacher_network: Network | None = None,
+) -> Method:
+  """Builds the method that `config.method` names and puts the wrappers of `config.wrappers` around.
+
+  Args:
+    config: complete; `method`, `first`, `policy`, `wrappers` and `wrapper_args` are read.
+    network: of the run.
+    spec: of the run; given to a factory that has an argument of this name.
+    method: your own factory, or a finished `Method`, in place of the name.
+    loss: in place of the factory's argument of this name.
+    teacher_network: for a factory that has an argument of this name.
+
+  Raises:
+    InputError: for a name or a value that does not fit, or a part that the method does not use.
+
+  Example:
+    >>> from jaxnoise import core, models
+    >>> from jaxnoise.training import method, schema
+    >>> network = models.network(models.wide_resnet(3, depth=10, widen_factor=1))
+    >>> spec = core.Spec(num_train=2, num_classes=3, image_shape=(8, 8, 3))
+    >>> config = schema.check({"wrappers": ("random_weighting", "with_ema")})
+    >>> made = method.make_method(config, network, spec)
+    >>> made.name, made.wrappers
+    ('erm', ('random_weighting', 'with_ema'))
+  """
+  if not isinstance(method, Method):
+    factory = method or lookup(
+      "config.method.name", methods, config["method"].get("name", ""), "network"
+    )
+    method = _made(config, factory, network, spec, loss, teacher_network)
+  return _wrap(config, method, network, spec)
+
+
+def _made(
+  config: Mapping[str, Any],
+  factory: Callable[..., Method],
+  network: Network,
+  spec: Spec,
+  loss: Callable[[Array, Array], Array] | None,
+  teacher_network: Network | None,
+) -> Method:
+  kwargs = {k: v for k, v in config["method"].items() if k != "name"}
+  wanted, name = inspect.signature(factory).parameters, config["method"]["name"]
+  if loss is not None:
+    if "loss" not in wanted:
+      raise InputError(
+        f"a loss was given, but {name} has no argument `loss`; leave it out, or take a method that "
+        "has one, such as erm"
+      )
+    kwargs["loss"] = loss
+  first = config["first"]
+  given = {
+    "first": call("config.first", augment.crop_flip, first["padding"], flip=first["flip"]),
+    "policy": _policy(config["policy"], spec),
+    "teacher_network": teacher_network,
+  }
+  fields = {"policy": "config.policy.name", "teacher_network": "config.teacher"}
+  for part, value in given.items():
+    if part in wanted:
+      kwargs.setdefault(part, value)
+    elif part in fields and value is not None:
+      raise InputError(f"{fields[part]} is set, but {name} does not use it; leave it empty")
+  if "teacher_network" in wanted and kwargs["teacher_network"] is None:
+    raise InputError(
+      f"config.teacher is empty, but {name} needs a teacher; name the run directory of a trained "
+      "network (or an earlier stage)"
+    )
+  if "spec" in wanted or any(p.kind is p.VAR_KEYWORD for p in wanted.values()):
+    kwargs["spec"] = spec
+  made = call("config.method", factory, network, **kwargs)
+  if not isinstance(made, Method):
+    raise InputError(
+      f"the factory {name} returned an object of type {type(made).__name__}; it must return a "
+      "core.Method"
+    )
+  return made
+
+
+def _policy(config: Mapping[str, Any], spec: Spec) -> Callable | None:
+  kwargs = dict(config)
+  name = kwargs.pop("name", "")
+  if not name:
+    return None
+  transform = lookup("config.policy.name", augment, name, "rng", "image")
+  check_keywords("config.policy", transform, kwargs, positional=2)
+  policy = functools.partial(transform, **kwargs)
+  # Traced once here, so that a bad value is found before anything is written.
+  image = jax.ShapeDtypeStruct(spec.image_shape, jnp.float32)
+  call("config.policy", lambda: jax.eval_shape(policy, jax.random.key(0), image))
+  return policy
+
+
+def _wrap(config: Mapping[str, Any], method: Method, network: Network, spec: Spec) -> Method:
+  for name in config["wrapper_args"]:
+    if name not in config["wrappers"]:
+      raise InputError(
+        f"config.wrapper_args.{name} belongs to no wrapper of config.wrappers: "
+        + closest(name, config["wrappers"] or ("",))
+      )
+  for name in config["wrappers"]:
+    wrapper = lookup("config.wrappers", methods, name, "inner")
+    kwargs = dict(config["wrapper_args"].get(name, {}))
+    wanted = inspect.signature(wrapper).parameters
+    kwargs.update({k: v for k, v in (("network", network), ("spec", spec)) if k in wanted})
+    method = call(f"config.wrapper_args.{name}", wrapper, method, **kwargs)
+  return method
