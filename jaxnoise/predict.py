@@ -291,6 +291,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   arguments = vars(parse(argv))
   logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
   logging.getLogger("absl").setLevel(logging.ERROR)  # the checkpoint library narrates every restore
+  from jaxnoise.training import cache
+
+  cache.use_compilation_cache()
   try:
     path, predictions = write(arguments.pop("run"), arguments.pop("data"), **arguments)
   except InputError as error:

@@ -22,7 +22,8 @@ PACKAGE = ROOT / "jaxnoise"
 # the rest of `training` is the assembly.
 PURE = ("losses", "augment", "corruptions", "label_noise", "attacks", "stats", "theory", "metrics")
 SERVICES = (
-  "sharding", "schedules", "optim", "durations", "checkpoint", "writers", "sinks", "schema",
+  "sharding", "schedules", "optim", "durations", "checkpoint", "writers", "sinks", "cache",
+  "schema",
 )  # fmt: skip
 LAYERS = (
   ("core",),

@@ -32,7 +32,7 @@ def claim(run: Run, workdir: Path) -> dict[str, Any]:
     "num_steps": run.spec.num_steps,
     "method": run.method.name,
     "wrappers": list(run.method.wrappers),
-    "data_crc32": _fingerprint(run.source),
+    "data_crc32": fingerprint(run.source),
   }
   if path.exists():
     record = writers.read_json(path)
@@ -52,11 +52,13 @@ def claim(run: Run, workdir: Path) -> dict[str, Any]:
     raise InputError(
       f"workdir {workdir} exists and is no run of jaxnoise (it has no config.json); choose another"
     )
-  writers.write_json(path, {**identity, **writers.provenance()})
+  # Names change nothing in a run: not part of what tells runs apart.
+  names = {"class_names": list(run.source.class_names)}
+  writers.write_json(path, {**identity, **names, **writers.provenance()})
   return writers.read_json(path)
 
 
-def _fingerprint(source: data_lib.Source) -> int:
+def fingerprint(source: data_lib.Source) -> int:
   """CRC32 of the training images and labels: a replaced data file is another run."""
   return zlib.crc32(np.ascontiguousarray(source.labels), zlib.crc32(source.images.tobytes()))
 
