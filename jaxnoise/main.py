@@ -3,8 +3,8 @@
 Fields are overridden as `--config.optim.lr=0.05`; some config files take an argument,
 `--config=configs/noisymix.py:dataset=cifar100`. `--workdir` defaults to
 `runs/<config>-<hash of the resolved config>`, so that the same command resumes. `--dry_run` prints
-the plan and writes nothing. Exit codes: 0 done
-or stopped by SIGTERM after saving, 1 the training failed, 2 bad input (nothing was written).
+the plan and writes nothing. Exit codes: 0 done or stopped by SIGTERM after saving, 1 the training
+failed, 2 bad input (nothing was written).
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import ast
 import hashlib
 import json
 import logging
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -178,19 +177,11 @@ def main(argv: Sequence[str]) -> int:
     return 2
 
 
-def _use_compilation_cache() -> None:
-  import jax
-
-  cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache" / "jaxnoise"))
-  jax.config.update("jax_compilation_cache_dir", cache)
-  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-
-
 def _train(config: dict, workdir: Path, quiet: bool) -> int:
   from jaxnoise import api
-  from jaxnoise.training import loop
+  from jaxnoise.training import cache, loop
 
-  _use_compilation_cache()
+  cache.use_compilation_cache()
   try:
     api.train_all(config, workdir, quiet=quiet)
   except loop.NonFiniteError as error:
@@ -201,9 +192,9 @@ def _train(config: dict, workdir: Path, quiet: bool) -> int:
 
 
 def _dry_run(config: dict, workdir: Path) -> int:
-  from jaxnoise.training import experiment, preview
+  from jaxnoise.training import cache, experiment, preview
 
-  _use_compilation_cache()
+  cache.use_compilation_cache()
   for run, directory in experiment.assemble_all(config, workdir):
     print(experiment.describe(run, directory))
     print(preview.describe(preview.preview(run, directory)), flush=True)
