@@ -1,4 +1,4 @@
-"""Per-example correctness and negative log-likelihood: values [B], reduced by the caller."""
+"""Per-example correctness and proper scores: values [B], reduced by the caller."""
 
 from __future__ import annotations
 
@@ -81,3 +81,35 @@ def negative_log_likelihood(logits: Array, labels: Array) -> Array:
   check_labels(logits, labels)
   log_probabilities = jax.nn.log_softmax(logits, axis=-1)
   return -jnp.take_along_axis(log_probabilities, labels[:, None], axis=-1)[:, 0]
+
+
+def brier_score(probabilities: Array, labels: Array) -> Array:
+  """Computes sum_k (p_k - 1[k = y])^2 for each example, the sum over all K classes.
+
+  Brier's own definition: with two classes it is twice the (p_1 - y)^2 that some call by the name;
+  others divide by K.
+
+  Args:
+    probabilities: [B, K], rows sum to 1.
+    labels: [B] integers in 0..K-1.
+
+  Returns:
+    [B], at least float32, in [0, 2]: 0 for certain and right, 1 - 1 / K for uniform, 2 for certain
+    and wrong.
+
+  Raises:
+    InputError: where the labels are not one integer per row.
+
+  Source:
+    Brier, *Verification of forecasts expressed in terms of probability*, 1950.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from jaxnoise import metrics
+    >>> metrics.brier_score(jnp.array([[0.5, 0.5], [0.0, 1.0]]), jnp.array([0, 0])).tolist()
+    [0.5, 2.0]
+  """
+  probabilities, labels = promote(jnp.asarray(probabilities)), jnp.asarray(labels)
+  check_labels(probabilities, labels)
+  target = jax.nn.one_hot(labels, probabilities.shape[-1], dtype=probabilities.dtype)
+  return jnp.sum((probabilities - target) ** 2, axis=-1)

@@ -1,4 +1,4 @@
-"""Per-example correctness and likelihood."""
+"""Per-example correctness, likelihood and Brier score."""
 
 import jax
 import jax.numpy as jnp
@@ -45,11 +45,37 @@ def test_likelihood_of_half_precision_logits_is_float32_and_of_float64_is_float6
     assert double.dtype == jnp.float64
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_brier_score_is_the_sum_over_classes(dtype):
+  rng = np.random.default_rng(0)
+  probabilities, labels = rng.dirichlet(np.ones(7), 40), rng.integers(0, 7, 40)
+  expected = [
+    sum((p[k] - (1.0 if k == y else 0.0)) ** 2 for k in range(7))
+    for p, y in zip(probabilities, labels)
+  ]
+  with jax.enable_x64(dtype == jnp.float64):
+    value = jax.jit(metrics.brier_score)(jnp.asarray(probabilities, dtype), labels)
+    assert value.dtype == dtype
+    np.testing.assert_allclose(value, expected, rtol=1e-5 if dtype == jnp.float32 else 1e-12)
+
+
+@pytest.mark.parametrize(("p", "value"), [([1.0, 0.0], 0.0), ([0.0, 1.0], 2.0), ([0.5, 0.5], 0.5)])
+def test_brier_score_of_two_classes_is_twice_the_squared_error(p, value):
+  assert metrics.brier_score(jnp.array([p]), jnp.array([0])).tolist() == [value]
+  assert metrics.brier_score(jnp.array([p], jnp.bfloat16), jnp.array([0])).dtype == jnp.float32
+
+
 @pytest.mark.parametrize(
   "labels", [np.eye(3, dtype=np.int32), np.zeros(3, np.float32), np.zeros(2, np.int32)]
 )
 @pytest.mark.parametrize(
-  "metric", [metrics.correct, metrics.negative_log_likelihood, metrics.calibration_bins]
+  "metric",
+  [
+    metrics.correct,
+    metrics.negative_log_likelihood,
+    metrics.brier_score,
+    metrics.calibration_bins,
+  ],
 )
 def test_labels_that_are_not_one_integer_per_row_are_refused(metric, labels):
   with pytest.raises(InputError, match="one integer label per row"):

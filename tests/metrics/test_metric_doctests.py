@@ -4,12 +4,20 @@ import doctest
 
 import pytest
 
-from jaxnoise.metrics import _accuracy, _calibration, _corruption
+from jaxnoise.metrics import (
+  _accuracy,
+  _adaptive,
+  _calibration,
+  _corruption,
+  _relative,
+  _stability,
+  _temperature,
+)
 
 
 @pytest.mark.parametrize(
   "module",
-  [_accuracy, _calibration, _corruption],
+  [_accuracy, _adaptive, _calibration, _corruption, _relative, _stability, _temperature],
   ids=lambda module: module.__name__.rpartition(".")[2],
 )
 def test_examples_run(module):
