@@ -62,7 +62,11 @@ class Sinks:
 
       folder = str(workdir / "tensorboard")
       # Steps from purge_step on, told before the run was cut off, are hidden.
-      self._board = tensorboardX.SummaryWriter(folder, purge_step=resume_step + 1)
+      # Two files of one second have one name but for their suffix.
+      suffix = f".{resume_step:09d}"
+      self._board = tensorboardX.SummaryWriter(
+        folder, purge_step=resume_step + 1, filename_suffix=suffix
+      )
     if config["log"]["wandb"]:
       import wandb
 

@@ -1,5 +1,7 @@
 """A tiny run: 48 generated images of 8x8, the toy network, seconds on a CPU."""
 
+import contextlib
+
 import jax
 import numpy as np
 
@@ -37,6 +39,33 @@ def told(workdir):
   """The rows of a run without the header and what the host's clock said."""
   rows = (row for row in writers.read_rows(workdir / "metrics.jsonl") if "step" in row)
   return [{k: v for k, v in row.items() if not k.startswith("train/host/")} for row in rows]
+
+
+class Compilations(dict):
+  """step -> how many programs had been compiled by then; `note` is an `on_step`."""
+
+  def __init__(self):
+    super().__init__()
+    self.names = []
+
+  def note(self, step):
+    self[step] = len(self.names)
+
+
+@contextlib.contextmanager
+def compilations():
+  """Counts programs as they are compiled, or read from a cache of compiled ones."""
+  counts = Compilations()
+
+  def listen(name, *_, **__):
+    if "backend_compile" in name:
+      counts.names.append(name)
+
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  try:
+    yield counts
+  finally:
+    jax.monitoring.unregister_event_duration_listener(listen)
 
 
 def assert_same(a, b, **tolerance):

@@ -15,7 +15,7 @@ import pytest
 from jaxnoise import data, methods
 from jaxnoise.core import InputError
 from jaxnoise.training import checkpoint, loop, writers
-from tests.training.common import assert_same, tiny_run, tiny_source, told
+from tests.training.common import assert_same, compilations, tiny_run, tiny_source, told
 from tests.training.test_contracts import loss_collector, noisy_mix_factory
 
 ROOT = Path(__file__).parents[2]
@@ -134,20 +134,11 @@ RARE = {"evaluate": {"every": "2 epochs"}, "checkpoint": {"every": "2 epochs"}}
 
 @pytest.mark.parametrize(("devices", "changes"), [(1, RARE), (8, {})], ids=["one", "eight"])
 def test_nothing_compiles_after_the_first_epoch(tmp_path, devices, changes):
-  compiled, counts = [], {}
-
-  def listen(name, *_, **__):
-    if "backend_compile" in name:
-      compiled.append(name)
-
-  jax.monitoring.register_event_duration_secs_listener(listen)
   remainder = {"data": {"remainder": "keep"}, "total": "6 epochs"}
   run = tiny_run(loss_collector, source=tiny_source(40), devices=devices, **changes, **remainder)
   assert run.spec.steps_per_epoch == 3
-  loop.train(
-    run, tmp_path / "run", quiet=True, on_step=lambda step: counts.update({step: len(compiled)})
-  )
-  jax.monitoring.unregister_event_duration_listener(listen)
+  with compilations() as counts:
+    loop.train(run, tmp_path / "run", quiet=True, on_step=counts.note)
   assert counts[3] > 0
   assert counts[18] == counts[3], "a compilation after the first epoch"
 
