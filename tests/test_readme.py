@@ -1,7 +1,10 @@
 """The README's code runs."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -33,26 +36,34 @@ def test_every_block_is_run_here():
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory):
-  """Both blocks as one script, with fewer epochs: the directory, the names, the lines printed."""
-  directory, printed = tmp_path_factory.mktemp("own"), []
-  scope = {"__name__": "__main__", "print": lambda *each: printed.append(each)}
-  with pytest.MonkeyPatch.context() as patch:
-    patch.chdir(directory)
-    for block, epochs in zip(BLOCKS[OWN], (8, 4), strict=True):
-      assert '"30 epochs"' in block
-      run(block.replace('"30 epochs"', f'"{epochs} epochs"'), scope)
-  return directory, scope, printed
+  """Both blocks as one script with fewer epochs, run alone: its directory, what it printed."""
+  directory = tmp_path_factory.mktemp("own")
+  for block, epochs in zip(BLOCKS[OWN], (8, 4), strict=True):
+    assert '"30 epochs"' in block
+    with (directory / "script.py").open("a") as script:
+      script.write(block.replace('"30 epochs"', f'"{epochs} epochs"'))
+  # Compiling is most of the work: half of it is enough here.
+  flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1"
+  path = os.pathsep.join(filter(None, (str(Path.cwd()), os.environ.get("PYTHONPATH"))))
+  env = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "PYTHONPATH": path}
+  command = [sys.executable, "script.py"]
+  ran = subprocess.run(
+    command, cwd=directory, env=env, capture_output=True, text=True, check=False, timeout=300
+  )
+  assert ran.returncode == 0, ran.stderr
+  return directory, ran.stdout
 
 
 def test_your_own_model_and_data(own):
-  directory, scope, printed = own
+  directory, printed = own
   assert len(BLOCKS[OWN][0].splitlines()) <= 20
-  assert scope["result"].finished and scope["result"].step == 8 * (1400 // 128)
-  ((measured, counted),) = printed
+  measured, counted = map(float, re.search(r"^(0\.\d+) (0\.\d+)$", printed, re.MULTILINE).groups())
   assert measured > 0.5, "a tenth is chance"
-  # Alone and in batches over all devices the same logits are rounded differently.
-  assert abs(measured - counted) <= 2 / len(scope["source"].test_labels)
-  config = json.loads((directory / "runs/mine/config.json").read_text())["config"]
+  # Alone and in batches the same logits are rounded differently.
+  assert abs(measured - counted) <= 2 / 397
+  record = json.loads((directory / "runs/mine/config.json").read_text())
+  config = record["config"]
+  assert record["num_steps"] == 8 * (1400 // 128)
   assert config["model"] == {"name": "object:__main__.Small"}
   assert (config["method"]["name"], config["policy"]["name"]) == ("noisymix", "augmix")
 
