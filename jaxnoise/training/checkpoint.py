@@ -157,6 +157,7 @@ def load_model(
   *,
   step: int | None = None,
   drop: tuple[str, ...] = (),
+  hint: str = "",
 ) -> PyTree:
   """Loads parts of the `model` item of a run's checkpoint: a teacher, or a network to start from.
 
@@ -165,6 +166,7 @@ def load_model(
     like: the parts wanted, e.g. {"params": ..., "batch_stats": ...}, arrays or their shapes.
     step: None means the latest.
     drop: layers of "params" that the checkpoint has and that are not wanted.
+    hint: what to say of a checkpoint of another model; "" for the usual words.
 
   Raises:
     InputError: when there is no checkpoint, or it is of another model.
@@ -184,7 +186,7 @@ def load_model(
     parts = {name: found.tree[name] for name in like}
     if drop:
       parts["params"] = {k: v for k, v in parts["params"].items() if k not in drop}
-    _compare(directory, "model", parts, like)
+    _compare(directory, "model", parts, like, hint or _HINT)
     target = _abstract(dict(like))
     restore_args = ocp.checkpoint_utils.construct_restore_args(target)
     args = ocp.args.PyTreeRestore(item=target, restore_args=restore_args, partial_restore=True)
@@ -216,9 +218,11 @@ def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
   return named
 
 
-def _compare(directory: Path, item: str, found: Any, expected: PyTree) -> None:
+_HINT = "the checkpoint is of another model or method; use the config it was trained with"
+
+
+def _compare(directory: Path, item: str, found: Any, expected: PyTree, hint: str = _HINT) -> None:
   """One sentence about the first difference instead of pages of storage errors."""
-  hint = "the checkpoint is of another model or method; use the config it was trained with"
   _first_difference(str(directory), f"{item}/", getattr(found, "tree", found), expected, hint)
 
 

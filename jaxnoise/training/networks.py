@@ -134,7 +134,11 @@ def load_start(
     return _from_file(Path(path), wanted, drop)
   record = writers.read_json(Path(path) / "config.json")
   _check_one("config.init_from", schema.check(record["config"]))
-  return checkpoint.load_model(Path(path) / "checkpoints", wanted, drop=drop)
+  hint = (
+    "the checkpoint is of another model, or of other classes (config.new_head starts a new last "
+    "layer)"
+  )
+  return checkpoint.load_model(Path(path) / "checkpoints", wanted, drop=drop, hint=hint)
 
 
 def frozen(params: PyTree, level: int) -> PyTree:
