@@ -6,11 +6,12 @@ float64 in [0, 1]; the network attacked is in evaluation mode, its noise and dro
 attack returns is a constant for any outer gradient.
 """
 
-from jaxnoise.attacks._gradient import cross_entropy_ascent as cross_entropy_ascent
 from jaxnoise.attacks._gradient import fgsm as fgsm
-from jaxnoise.attacks._gradient import margin_ascent as margin_ascent
 from jaxnoise.attacks._gradient import pgd as pgd
 from jaxnoise.attacks._gradient import uniform_start as uniform_start
+from jaxnoise.attacks._objectives import ImageLoss as ImageLoss
+from jaxnoise.attacks._objectives import cross_entropy_ascent as cross_entropy_ascent
+from jaxnoise.attacks._objectives import margin_ascent as margin_ascent
 from jaxnoise.attacks._restarts import WorstCase as WorstCase
 from jaxnoise.attacks._restarts import restart_accuracies as restart_accuracies
 from jaxnoise.attacks._restarts import restart_counts as restart_counts

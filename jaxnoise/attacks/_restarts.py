@@ -1,8 +1,8 @@
 """Several runs of an attack on the same images, and the two ways in which the papers count them.
 
-"The worst of five restarts" is the accuracy of the worst run (`worst_run`, the literal reading and
-the one that noise in distillation prints) or the share of examples that withstand every run
-(`per_example`, never larger, the one that robustness benchmarks report).
+"The worst of five restarts" is the accuracy of the worst run (`worst_run`, the literal reading of
+noise in distillation's wording, which does not settle it) or the share of examples that withstand
+every run (`per_example`, never larger, what robustness benchmarks report).
 """
 
 from __future__ import annotations

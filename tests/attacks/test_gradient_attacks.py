@@ -326,3 +326,8 @@ def test_bad_input_is_refused_in_one_sentence(change, words):
   with pytest.raises(InputError, match=words) as raised:
     attacks.pgd(**arguments)
   assert "\n" not in str(raised.value)
+
+
+def test_a_start_in_an_unknown_norm_is_refused():
+  with pytest.raises(InputError, match="did you mean 'linf'"):
+    attacks.uniform_start(KEY, images(), epsilon=0.1, norm="l_inf")
