@@ -167,7 +167,13 @@ def _plain(module: nn.Module) -> Callable[..., tuple[Array, dict[str, Array]]]:
         "out, or see jaxnoise.models.network for what a module may take"
       )
     options = {"train": train} if takes_train else {}
-    return module(tap(0, image), **options), {}
+    logits = module(tap(0, image), **options)
+    if not isinstance(logits, jax.Array):
+      raise InputError(
+        f"module: {type(module).__name__} returns a {type(logits).__name__}; it must return logits "
+        "[N, K] alone, or see jaxnoise.models.network for what else it may return"
+      )
+    return logits, {}
 
   return call
 

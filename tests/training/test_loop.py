@@ -202,6 +202,19 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
   assert_same(again.state, first.state)
 
 
+def test_rows_tell_the_time_of_earlier_parts_too(tmp_path):
+  run, done, times = tiny_run(log={"every": "1 steps"}, total="4 steps"), [], []
+  for last in (2, 4):
+    stop = lambda last=last: len(done) == last
+    loop.train(run, tmp_path / "run", quiet=True, on_step=done.append, stop=stop)
+    rows = [r for r in writers.read_rows(tmp_path / "run" / "metrics.jsonl") if "epoch" in r]
+    rows = [row for row in rows if "train/student/loss" in row]
+    times = [row["train/host/wall_seconds"] for row in rows]
+    assert all(row["train/host/images_per_second"] > 0 for row in rows)
+  assert len(times) == 4 and times == sorted(times)
+  assert times[2] > times[1] > 0, "the clock of a resumed run goes on"
+
+
 def test_workdir_of_another_run_is_refused(tmp_path):
   loop.train(tiny_run(total="1 epoch"), tmp_path / "run", quiet=True)
   with pytest.raises(InputError, match=r"another run: its config\.optim\.lr is 0\.1, not 0\.2"):

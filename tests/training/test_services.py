@@ -1,10 +1,10 @@
-"""Durations and the schema."""
+"""Durations, the schema and the clock."""
 
 import jax
 import pytest
 
 from jaxnoise.core import InputError
-from jaxnoise.training import durations, schema
+from jaxnoise.training import durations, schema, writers
 
 
 @pytest.mark.parametrize(
@@ -60,3 +60,40 @@ def test_default_is_a_fresh_copy():
   schema.default()["optim"]["lr"] = 9.0
   assert schema.default()["optim"]["lr"] == 0.1
   assert jax.tree.leaves(schema.check({})) == jax.tree.leaves(schema.default())
+
+
+class Clock:
+  """A clock that stands still unless it is moved."""
+
+  now = 100.0
+
+  def monotonic(self):
+    return self.now
+
+
+def test_the_rate_leaves_out_what_is_not_training(monkeypatch):
+  clock = Clock()
+  monkeypatch.setattr(writers, "time", clock)
+  watch = writers.Stopwatch(images_per_step=16, step=10, earlier=50.0)
+  rows = []
+
+  def wait(seconds):
+    clock.now += seconds
+
+  def row(step):
+    rows.append(tuple(watch.row(step).values()))
+
+  with watch.first("step"):
+    wait(30)  # compiles
+  wait(4)  # the work of two more steps
+  row(13)
+  with watch.paused():
+    wait(7)  # evaluates
+  with watch.first("step"):
+    wait(1)  # compiled before
+  wait(1)
+  row(15)
+  with watch.first("last step"):
+    wait(8)
+  row(16)  # nothing but a step that compiled
+  assert rows == [(2 * 16 / 4, 84.0), (2 * 16 / 2, 93.0), (16 / 8, 101.0)]

@@ -6,7 +6,7 @@ import types
 import pytest
 
 from jaxnoise.core import InputError
-from jaxnoise.training import loop, writers
+from jaxnoise.training import loop, rundir, sinks, writers
 from tests.training.common import tiny_run
 
 LOG = {"log": {"every": "1 steps"}, "evaluate": {"every": "3 steps", "batch_size": 16}}
@@ -103,3 +103,17 @@ def test_weights_and_biases_that_is_missing_is_an_error(monkeypatch):
   monkeypatch.setitem(sys.modules, "wandb", None)
   with pytest.raises(InputError, match=r"config\.log\.wandb is 'noise'.*pip install wandb"):
     tiny_run(log={"wandb": "noise"})
+
+
+def test_a_directory_is_one_run_of_weights_and_biases(heard, tmp_path):
+  """Resumed it goes on under its id, started anew it is another; once ended, nothing is opened."""
+  run = tiny_run(log={"wandb": "noise", "tensorboard": False})
+  ids = []
+  for name in ("run", "run", "other"):
+    rundir.claim(run, tmp_path / name)
+    sinks.Sinks(tmp_path / name, run.config, 0).close()
+    ids.append(next(call[1]["id"] for call in reversed(heard) if call[0] == "init"))
+  assert ids[0] == ids[1] != ids[2]
+  heard.clear()
+  sinks.Sinks(tmp_path / "run", run.config, 9, ended=True).close()
+  assert heard == []

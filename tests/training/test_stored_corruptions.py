@@ -67,6 +67,7 @@ def test_the_table_is_the_accuracy_on_the_files(files, tmp_path):
     (("fogg",), SEVERITIES, "did you mean 'fog'"),
     (("contrast",), SEVERITIES, "contrast"),  # one that could be made, but is not among the files
     ((), (6,), "severities has 6"),
+    ((), (), "severities is empty"),
   ],
 )
 def test_what_the_files_do_not_have_is_refused(files, names, severities, words):
