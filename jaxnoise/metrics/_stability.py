@@ -74,7 +74,7 @@ def flip_probability(predictions: Array, *, noise: bool = False, difficulty: int
       "one integer class per frame [sequences, frames]: take the arg-max of the logits"
     )
   earlier, later = _pairs(predictions, noise, difficulty)
-  flipped = (earlier != later) | (earlier < 0) | (later < 0)
+  flipped = (earlier != later) | (later < 0)
   return jnp.mean(flipped, axis=1, dtype=jnp.result_type(float))
 
 

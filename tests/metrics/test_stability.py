@@ -66,6 +66,14 @@ def test_difficulty_has_no_effect_on_noise():
     assert strided.tolist() == plain.tolist()
 
 
+@pytest.mark.parametrize("kind", ["zipf", "top5"])
+def test_difficulty_strides_rankings_too(kind):
+  logits = np.random.default_rng(3).normal(size=(2, 5, 8))
+  parts = [distance(logits[:, first::2], kind=kind) for first in (0, 1)]  # 2 pairs and 1
+  expected = (2 * parts[0] + parts[1]) / 3
+  np.testing.assert_allclose(distance(logits, kind=kind, difficulty=2), expected, rtol=1e-5)
+
+
 def test_no_prediction_is_never_stable():
   diverged = np.full((1, 4), -1)
   assert flip(diverged).tolist() == [1.0]

@@ -20,7 +20,7 @@ def load(golden, case):
   return tuple(stored[f"calibration/c{case}/{key}"] for key in ("logits", "labels"))
 
 
-def root(logits, labels):
+def root(logits, labels, end=5.0):
   """T by SciPy's root finder on the derivative, in float64."""
   z = np.asarray(logits, np.float64)
   rows = np.arange(len(z))
@@ -29,7 +29,7 @@ def root(logits, labels):
     p = scipy.special.softmax(z * np.exp(-x), axis=1)
     return ((p * z).sum(axis=1) - z[rows, labels]).sum()
 
-  return np.exp(scipy.optimize.brentq(slope, -5, 5, xtol=1e-15, rtol=1e-14))
+  return np.exp(scipy.optimize.brentq(slope, -end, end, xtol=1e-15, rtol=1e-14))
 
 
 @jax.jit
@@ -99,6 +99,18 @@ def test_the_ends_where_there_is_no_minimum():
   assert float(fit(jnp.tile(logits[:1], (6, 1)), even)) == np.float32(HIGHEST)
   for temperature in (LOWEST, HIGHEST):
     assert np.isfinite(nll(logits, labels, temperature))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_logits_of_very_different_sizes_do_not_throw_the_search_off(seed):
+  """Newton's method alone runs away here."""
+  rng = np.random.default_rng(seed)
+  sizes = np.exp(3 * rng.normal(size=(12, 1)))
+  logits, labels = sizes * rng.normal(size=(12, 3)), rng.integers(0, 3, 12)
+  labels = np.where(np.arange(12) < 9, logits.argmax(axis=1), labels)
+  with jax.enable_x64(True):
+    got = float(fit(logits, labels))
+  assert got == pytest.approx(root(logits, labels, end=np.log(HIGHEST)), rel=1e-9)
 
 
 @pytest.mark.parametrize(
