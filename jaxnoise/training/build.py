@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from jaxnoise import data, models
 from jaxnoise.core.errors import InputError, closest
-from jaxnoise.core.types import Array, Method, Network, PyTree, Spec
+from jaxnoise.core.types import Array, Method, Network, Output, PyTree, Spec
 from jaxnoise.training import (
   corrupted,
   durations,
@@ -176,12 +176,26 @@ def _with_objects(config: Mapping[str, Any], source, network, method, loss) -> d
     own = f"{OBJECT}{part.name}" if section == "data" else name_of(part)
     fields = dict(out.get(section, {}))
     if section == "model" or isinstance(part, Method):
-      fields = {}
+      fields = _own_fields(part) if section == "model" else {}
       own = f"{OBJECT}{part.name}" if isinstance(part, Method) else own
     out[section] = {**fields, "name": own}
   if loss is not None:
     out["method"] = {**out.get("method", schema.default()["method"]), "loss": name_of(loss)}
   return out
+
+
+def _own_fields(module: Any) -> dict[str, Any]:
+  """The plain fields of a linen module: with another width it is another run."""
+  if isinstance(module, type) or not dataclasses.is_dataclass(module):
+    return {}
+  values = {field.name: getattr(module, field.name) for field in dataclasses.fields(module)}
+  plain = (bool, int, float, str)
+
+  def is_plain(value: Any) -> bool:
+    several = isinstance(value, (tuple, list))
+    return all(isinstance(v, plain) for v in value) if several else isinstance(value, plain)
+
+  return {k: v for k, v in values.items() if k not in ("name", "parent") and is_plain(v)}
 
 
 def load_source(
@@ -290,6 +304,11 @@ def _check_batches(config: Mapping[str, Any], method: Method, spec: Spec, mesh: 
 def _check_classes(network: Network, shapes: Mapping[str, Any], spec: Spec) -> None:
   image = jax.ShapeDtypeStruct((1, *spec.image_shape), jnp.float32)
   out = jax.eval_shape(network.apply, shapes["params"], shapes["batch_stats"], image)
+  if not isinstance(out, Output):
+    raise InputError(
+      f"the network's apply returns a {type(out).__name__}; it must return a core.Output of "
+      "logits, batch_stats and features"
+    )
   if out.logits.shape != (1, spec.num_classes):
     raise InputError(
       f"the network's logits for one image have shape {out.logits.shape}, but the data has "

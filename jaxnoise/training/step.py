@@ -141,7 +141,9 @@ def make_step(
     )
     new = method.post_step(new, batch, aux, streams("post_step"))
     norm = optax.tree_utils.tree_norm(grads)
-    return new, {**aux.metrics, "grad_norm": (norm, jnp.ones_like(norm))}
+    one = jnp.ones_like(norm)
+    # A method need not name its loss; most do, as a mean over examples.
+    return new, {"loss": (loss, one), **aux.metrics, "grad_norm": (norm, one)}
 
   return step
 
