@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,17 @@ _TRAIN = ("step", "rng", "opt_state", "method_state")
 def _split(state: TrainState) -> tuple[dict[str, PyTree], dict[str, PyTree]]:
   pick = lambda names: {n: getattr(state, n) for n in names if getattr(state, n) is not None}
   return pick(_MODEL), pick(_TRAIN)
+
+
+def _manager(directory: Path, **options: Any) -> ocp.CheckpointManager:
+  """Opens a directory without the warnings that reading only is reading only."""
+  logger = logging.getLogger("absl")
+  level = logger.level
+  logger.setLevel(logging.ERROR)
+  try:
+    return ocp.CheckpointManager(directory, **options)
+  finally:
+    logger.setLevel(level)
 
 
 def _abstract(tree: PyTree) -> PyTree:
@@ -59,7 +71,7 @@ class Checkpointer:
           get_metric_fn=lambda m: m["score"], n=1, keep_checkpoints_without_metrics=False
         )
       )
-    self._manager = ocp.CheckpointManager(
+    self._manager = _manager(
       self.directory,
       # Named handlers, so that a freshly opened manager can read what an item holds.
       item_handlers={
@@ -174,7 +186,7 @@ def load_model(
   directory = Path(directory).absolute()
   if not directory.is_dir():
     raise InputError(f"{directory} does not exist; {directory.parent} is not a finished run")
-  with ocp.CheckpointManager(
+  with _manager(
     directory,
     item_handlers={"model": ocp.PyTreeCheckpointHandler()},
     options=ocp.CheckpointManagerOptions(read_only=True),
