@@ -29,13 +29,20 @@ def _split(state: TrainState) -> tuple[dict[str, PyTree], dict[str, PyTree]]:
   return pick(_MODEL), pick(_TRAIN)
 
 
-def _manager(directory: Path, **options: Any) -> ocp.CheckpointManager:
+def _manager(
+  directory: Path, item_handlers: Mapping[str, Any], **options: Any
+) -> ocp.CheckpointManager:
   """Opens a directory without the warnings that reading only is reading only."""
   logger = logging.getLogger("absl")
   level = logger.level
   logger.setLevel(logging.ERROR)
   try:
-    return ocp.CheckpointManager(directory, **options)
+    return ocp.CheckpointManager(
+      directory,
+      # Named handlers, so that a freshly opened manager can read what an item holds.
+      item_handlers=dict(item_handlers),
+      options=ocp.CheckpointManagerOptions(**options),
+    )
   finally:
     logger.setLevel(level)
 
@@ -71,22 +78,20 @@ class Checkpointer:
           get_metric_fn=lambda m: m["score"], n=1, keep_checkpoints_without_metrics=False
         )
       )
+    handlers = {
+      "model": ocp.StandardCheckpointHandler(),
+      "train": ocp.StandardCheckpointHandler(),
+      "config": ocp.JsonCheckpointHandler(),
+    }
     self._manager = _manager(
       self.directory,
-      # Named handlers, so that a freshly opened manager can read what an item holds.
-      item_handlers={
-        "model": ocp.StandardCheckpointHandler(),
-        "train": ocp.StandardCheckpointHandler(),
-        "config": ocp.JsonCheckpointHandler(),
-      },
-      options=ocp.CheckpointManagerOptions(
-        create=not read_only,
-        cleanup_tmp_directories=not read_only,
-        read_only=read_only,
-        preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
-        best_fn=(lambda m: m["score"]) if best else None,
-        best_mode="max",
-      ),
+      handlers,
+      create=not read_only,
+      cleanup_tmp_directories=not read_only,
+      read_only=read_only,
+      preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
+      best_fn=(lambda m: m["score"]) if best else None,
+      best_mode="max",
     )
 
   def latest_step(self) -> int | None:
@@ -186,11 +191,8 @@ def load_model(
   directory = Path(directory).absolute()
   if not directory.is_dir():
     raise InputError(f"{directory} does not exist; {directory.parent} is not a finished run")
-  with _manager(
-    directory,
-    item_handlers={"model": ocp.PyTreeCheckpointHandler()},
-    options=ocp.CheckpointManagerOptions(read_only=True),
-  ) as manager:
+  handlers = {"model": ocp.PyTreeCheckpointHandler()}
+  with _manager(directory, handlers, read_only=True) as manager:
     step = manager.latest_step() if step is None else step
     if step is None:
       raise InputError(f"{directory} holds no checkpoint; did the run end before its first save?")
