@@ -155,13 +155,20 @@ def test_a_loss_is_given_a_micro_batch_and_nothing_else(factory):
 
 
 def loss_table(network, *, spec):
-  """ERM that writes each example's loss down, by its number."""
+  """ERM that writes each example's loss down, by the number that its loss was given."""
   inner = methods.erm(network, spec=spec)
+
+  def loss_fn(state):
+    def fn(params, batch, rng):
+      loss, aux = inner.loss_fn(state)(params, batch, rng)
+      return loss, aux._replace(extra={"index": batch["index"]})
+
+    return fn
 
   def post_step(state, batch, aux, rng):
     del rng
     logits = network.apply(state.params, state.batch_stats, batch["image"]).logits
-    rows = batch["index"]
+    rows = aux.extra["index"]
     mine = state.method_state["table"]
     return state.with_method_state("table", {
       "loss": mine["loss"].at[rows].set(aux.per_example),
@@ -174,9 +181,8 @@ def loss_table(network, *, spec):
     "label": jnp.zeros(spec.num_train, jnp.int32),
     "logits": jnp.zeros((spec.num_train, spec.num_classes)),
   }
-  return dataclasses.replace(
-    inner, post_step=post_step, init_state=lambda state: state.with_method_state("table", zeros)
-  )
+  init_state = lambda state: state.with_method_state("table", zeros)
+  return dataclasses.replace(inner, loss_fn=loss_fn, post_step=post_step, init_state=init_state)
 
 
 def test_per_example_values_come_back_in_the_order_of_the_batch(tmp_path):

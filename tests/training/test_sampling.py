@@ -39,6 +39,7 @@ def test_every_class_is_visited_equally_often(tmp_path):
   # 16 visits an epoch: without replacement while a class lasts, and then as evenly as can be.
   assert per_class[0].max() <= 2 and set(per_class[1]) <= {2, 3, 4}
   assert set(per_class[2]) <= {10, 11, 12}
+  assert np.sum(per_class[0] > 0) > 16, "the second epoch draws afresh"
 
 
 def test_classes_are_those_that_training_sees(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from jaxnoise.core import InputError
 from jaxnoise.training import loop, rundir, sinks, writers
-from tests.training.common import tiny_run
+from tests.training.common import tiny_run, told
 
 LOG = {"log": {"every": "1 steps"}, "evaluate": {"every": "3 steps", "batch_size": 16}}
 
@@ -41,18 +41,20 @@ def test_tensorboard_has_the_rows_of_each_seed(resumed):
 def test_steps_told_before_a_crash_are_told_once(tmp_path):
   pytest.importorskip("tensorboardX")
   reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-  run = tiny_run(total="4 steps", checkpoint={"every": "2 steps"}, **LOG)
+  run = tiny_run(total="6 steps", checkpoint={"every": "3 steps"}, **LOG)
 
   def crash(step):
-    if step == 4:  # the rows of step 3 are told, its state is not saved
+    if step == 5:  # the row of step 4 is told, its state is not saved
       raise KeyboardInterrupt
 
   with pytest.raises(KeyboardInterrupt):
     loop.train(run, tmp_path / "run", quiet=True, on_step=crash)
+  assert told(tmp_path / "run")[-1]["step"] == 4
   loop.train(run, tmp_path / "run", quiet=True)
+  assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 2, "a file for each part"
   found = reader.EventAccumulator(str(tmp_path / "run" / "tensorboard"))
   found.Reload()
-  assert [event.step for event in found.Scalars("train/student/loss")] == [1, 2, 3, 4]
+  assert [event.step for event in found.Scalars("train/student/loss")] == [1, 2, 3, 4, 5, 6]
 
 
 def test_none_is_written_where_none_is_wanted(tmp_path):
