@@ -20,7 +20,7 @@ def executed():
 
 def test_it_runs_to_its_last_cell(executed):
   assert re.search(r"all checks passed after \d+ s\n$", printed(executed))
-  assert "recorded as {'name': 'object:__main__.Small'}" in printed(executed)
+  assert "'name': 'object:__main__.Small'" in printed(executed)
 
 
 def test_it_shows_its_figures(executed):
