@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 import jaxnoise
 from jaxnoise import core, data, methods
-from jaxnoise.training import build, experiment, loop, schema
+from jaxnoise.training import build, experiment, loop, rundir, schema
 from tests.toy import toy_network
 
 CONFIG = {"total": "2 steps", "batch_size": 16, "evaluate": {"batch_size": 16}}
@@ -207,21 +207,20 @@ def test_all_parts_are_one_s_own_and_the_run_resumes(tmp_path, monkeypatch):
   assert "sharp + with_ema on flowers" in page
 
 
-def test_a_finished_method_trains_with_its_network(tmp_path):
-  parts = {"source": source(), "network": toy_network(), "method": finished_method()}
-  result = jaxnoise.train({**CONFIG, "total": "1 steps"}, tmp_path / "run", quiet=True, **parts)
-  record = json.loads((tmp_path / "run" / "config.json").read_text())
-  assert result.finished and record["config"]["method"] == {"name": "object:erm"}
-
-
-def test_a_loss_in_the_config_is_recorded_by_name(tmp_path):
-  config = {**CONFIG, "total": "1 steps", "method": {"name": "erm", "loss": squared}}
+def recorded(tmp_path, **parts):
+  """What the config.json of a run says, written twice over: the second time it is the same run."""
   for _ in range(2):
-    result = jaxnoise.train(
-      config, tmp_path / "run", source=source(), network=toy_network(), quiet=True
-    )
-  record = json.loads((tmp_path / "run" / "config.json").read_text())
-  assert result.finished and record["config"]["method"]["loss"] == f"object:{__name__}.squared"
+    record = rundir.claim(assembled(**parts), tmp_path / "run")
+  return record["config"]
+
+
+def test_a_finished_method_is_recorded_by_its_name(tmp_path):
+  assert recorded(tmp_path, method=finished_method())["method"] == {"name": "object:erm"}
+
+
+def test_a_loss_in_the_config_is_recorded_by_its_name(tmp_path):
+  config = {"method": {"name": "erm", "loss": squared}}
+  assert recorded(tmp_path, config=config)["method"]["loss"] == f"object:{__name__}.squared"
 
 
 # --- factories -----------------------------------------------------------------------------------

@@ -2,11 +2,10 @@
 
 import dataclasses
 
-import jax
 import numpy as np
 import pytest
 
-from jaxnoise import data, methods
+from jaxnoise import data
 from jaxnoise.core import InputError
 from jaxnoise.training import build, loop, seeds
 from tests.training.common import assert_same, tiny_run, told
@@ -42,14 +41,6 @@ def test_every_class_is_visited_equally_often(tmp_path):
   assert np.sum(per_class[0] > 0) > 16, "the second epoch draws afresh"
 
 
-def test_classes_are_those_that_training_sees(tmp_path):
-  """Of noisy labels: a class without any is left out."""
-  source = uneven().with_labels(np.arange(48) % 2)
-  run = tiny_run(visit_counter, source=source, **BALANCED)
-  state = loop.train(run, tmp_path / "run", quiet=True).state
-  assert [int(v.sum()) for v in visits(state, source)] == [48, 48, 0]
-
-
 def test_a_break_within_an_epoch_changes_nothing(tmp_path):
   run = tiny_run(visit_counter, source=uneven(), **BALANCED)
   whole = loop.train(run, tmp_path / "whole", quiet=True)
@@ -66,23 +57,31 @@ def test_a_break_within_an_epoch_changes_nothing(tmp_path):
   assert measured(told(tmp_path / "run")) == measured(told(tmp_path / "whole"))
 
 
-def test_every_seed_has_an_order_of_its_own(tmp_path):
+def orders(source, **changes):
+  """Those of epoch 1: [48], or [S, 48]."""
+  run = tiny_run(source=source, **BALANCED, **changes)
+  programs, seed, count = loop.Programs(run), run.config["seed"], run.config["seeds"]
+  epochs = np.ones((count, 1) if count > 1 else 1, int)
+  labels = {"labels": np.asarray(source.labels)}
+  return np.asarray(programs.orders(seeds.root_keys(seed, count), labels, epochs)["train"])
+
+
+def test_every_seed_has_an_order_of_its_own():
   source = uneven()
-  several = tiny_run(visit_counter, source=source, seeds=2, seed=5, **BALANCED)
-  both = loop.train(several, tmp_path / "run", quiet=True)
-  single = tiny_run(visit_counter, source=source, seed=6, **BALANCED)
-  alone = loop.train(single, tmp_path / "one", quiet=True).state
-  first, second = (seeds.take(both.state, s).method_state["visits"] for s in range(2))
-  np.testing.assert_array_equal(second, alone.method_state["visits"])
-  assert np.any(np.asarray(first) != second)
-  assert [int(v.sum()) for v in visits(seeds.take(both.state, 0), source)] == [32, 32, 32]
+  first, second = orders(source, seed=5, seeds=2)
+  np.testing.assert_array_equal(second, orders(source, seed=6))
+  assert np.any(first != second)
+  assert np.bincount(source.labels[first]).tolist() == [16, 16, 16]
+
+
+def test_classes_are_those_that_training_sees():
+  """Of noisy labels: a class without any is left out."""
+  source = uneven().with_labels(np.arange(48) % 2)
+  assert np.bincount(source.labels[orders(source)]).tolist() == [24, 24]
 
 
 def test_with_equal_classes_every_example_is_visited_once():
-  programs = loop.Programs(tiny_run(methods.erm, source=uneven((16, 16, 16)), **BALANCED))
-  arrays = data.host_data(programs.run.source)
-  orders = programs.orders(jax.random.key(0), {"labels": arrays["labels"]}, np.zeros(1, int))
-  assert sorted(orders["train"].tolist()) == list(range(48))
+  assert sorted(orders(uneven((16, 16, 16)))) == list(range(48))
 
 
 def test_a_misspelt_choice_is_named():
