@@ -210,7 +210,7 @@ def zoom_blur(
     >>> import jax
     >>> from jaxnoise.corruptions import _motion
     >>> corner = jax.numpy.zeros((32, 32, 3)).at[0, 0].set(1.0)
-    >>> bool(_motion.zoom_blur(jax.random.key(0), corner, 5)[0, 0, 0] < 0.2)
+    >>> bool(_motion.zoom_blur(jax.random.key(0), corner, 5)[0, 0, 0] < 0.5)
     True
   """
   del rng
@@ -316,7 +316,7 @@ def glass_blur_from(image: Array, offsets: Array, taps: Array) -> Array:
     >>> from jaxnoise.corruptions import _motion
     >>> image = jnp.full((1, 1, 1), 0.5)  # 127.5 levels, cut to 127
     >>> out = _motion.glass_blur_from(image, jnp.zeros((1, 1, 1, 2), int), jnp.ones(1))
-    >>> float(out[0, 0, 0] * 255)
+    >>> round(float(out[0, 0, 0] * 255), 3)
     127.0
   """
   image = jnp.floor(gaussian_blur_from(image, taps) * 255.0 + 2.0**-12) / 255.0
