@@ -1,5 +1,9 @@
 """Augmentation and mixing: transforms `(rng, image) -> image` of one image, batches by vmap."""
 
+from jaxnoise.augment._boxes import box_mask as box_mask
+from jaxnoise.augment._boxes import cut_paste as cut_paste
+from jaxnoise.augment._boxes import kept_share as kept_share
+from jaxnoise.augment._boxes import sample_box as sample_box
 from jaxnoise.augment._color import autocontrast as autocontrast
 from jaxnoise.augment._color import blend as blend
 from jaxnoise.augment._color import brightness as brightness
