@@ -170,6 +170,8 @@ def config_of(path, argument=""):
     ("configs/noisymix.py", "network=wrn28_2,row=--N-"),
     ("configs/noisymix.py", ""),
     ("configs/erm.py", "dataset=cifar100"),
+    ("configs/nfm.py", ""),
+    ("configs/nfm.py", "dataset=cifar100,network=wrn28_4,method=cutmix"),
     ("configs/noisymix_digits.py", "method=erm"),
     ("configs/noisymix_digits.py", ""),
     ("configs/noisymix_small.py", ""),
