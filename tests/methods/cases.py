@@ -28,7 +28,7 @@ CASES = {
     None,
   ),
   "mixup": lambda n: (methods.mixup(n, spec=SPEC, first=jitter), None),
-  "manifold_mixup": lambda n: (methods.manifold_mixup(n, spec=SPEC, first=jitter), None),
+  "manifold_mixup": lambda n: (methods.manifold_mixup(n, spec=SPEC, alpha=1.0, first=jitter), None),
   "nfm": lambda n: (methods.nfm(n, spec=SPEC, first=jitter, stages=(0, 1, 2)), None),
   "cutmix": lambda n: (methods.cutmix(n, spec=SPEC, first=jitter), None),
   "free_at": lambda n: (methods.free_at(n, spec=SPEC, first=jitter, replays=2), None),
