@@ -23,6 +23,7 @@ from jaxnoise.core.types import (
   Params,
   PredictFn,
   PRNGKey,
+  Spec,
 )
 
 _LOSS_ARGUMENTS = ["logits", "targets"]
@@ -105,3 +106,18 @@ def with_batch(
     value_and_grad=None if inner.value_and_grad is None else value_and_grad,
     wrappers=(*inner.wrappers, wrapper),
   )
+
+
+def check_groups(spec: Spec, mix_groups: int) -> None:
+  """Raises InputError unless `mix_groups` divides every batch, a kept remainder included."""
+  # A kept remainder is the one batch that is smaller than the others.
+  batches = -(-spec.num_train // spec.batch_size)
+  sizes = {min(spec.batch_size, spec.num_train)}
+  if spec.steps_per_epoch % batches == 0 and spec.num_train % spec.batch_size:
+    sizes.add(spec.num_train % spec.batch_size)
+  for size in sizes:
+    if mix_groups < 1 or size % mix_groups:
+      raise InputError(
+        f"config.method.mix_groups is {mix_groups}, which does not divide a batch of {size}; "
+        "choose a divisor of every batch, the last partial one included"
+      )

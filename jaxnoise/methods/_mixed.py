@@ -13,14 +13,13 @@ from jaxnoise.core.errors import InputError
 from jaxnoise.core.rng import Streams
 from jaxnoise.core.types import Array, Aux, Batch, Output, Spec
 from jaxnoise.methods import _base
-from jaxnoise.methods.noisymix import _check_groups
 
 
 def check(alpha: float, spec: Spec, mix_groups: int) -> None:
   """Refuses a negative alpha, and groups that do not divide every batch."""
   if alpha < 0:
     raise InputError(f"config.method.alpha is {alpha}; it must be 0 or larger")
-  _check_groups(spec, mix_groups)
+  _base.check_groups(spec, mix_groups)
 
 
 def one_view(

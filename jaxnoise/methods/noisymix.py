@@ -91,7 +91,7 @@ def noisymix(
   """
   views = 3 if jsd_weight else 1
   _check(network, alpha, add_noise, mult_noise, sparsity, jsd_weight, stages, view_factors, views)
-  _check_groups(spec, mix_groups)
+  _base.check_groups(spec, mix_groups)
   factors = tuple(view_factors)[:views]
   perturb = alpha > 0 or add_noise > 0 or mult_noise > 0
 
@@ -237,17 +237,3 @@ def _check(network, alpha, add_noise, mult_noise, sparsity, jsd_weight, stages, 
     raise InputError(
       f"config.method.view_factors has {len(factors)} entries; {views} views need {views}"
     )
-
-
-def _check_groups(spec, mix_groups):
-  # A kept remainder is the one batch that is smaller than the others.
-  batches = -(-spec.num_train // spec.batch_size)
-  sizes = {min(spec.batch_size, spec.num_train)}
-  if spec.steps_per_epoch % batches == 0 and spec.num_train % spec.batch_size:
-    sizes.add(spec.num_train % spec.batch_size)
-  for size in sizes:
-    if mix_groups < 1 or size % mix_groups:
-      raise InputError(
-        f"config.method.mix_groups is {mix_groups}, which does not divide a batch of {size}; "
-        "choose a divisor of every batch, the last partial one included"
-      )
