@@ -71,9 +71,9 @@ def elastic_transform(
   height, width = image.shape[:2]
   scale = length_scale(height, width, variant)
   lengths = scale * _BASE[check_variant(variant)] * np.asarray(_ELASTIC[variant], np.float64)
-  anchor_rng, field_rng = jax.random.split(rng)
-  anchors = jax.random.uniform(anchor_rng, (3, 2), image.dtype, -1.0, 1.0)
-  field = jax.random.uniform(field_rng, (2, height, width), image.dtype, -1.0, 1.0)
+  # One draw for both: every threefry costs compile time.
+  draws = jax.random.uniform(rng, (6 + 2 * height * width,), image.dtype, -1.0, 1.0)
+  anchors, field = draws[:6].reshape(3, 2), draws[6:].reshape(2, height, width)
   radii = [int(3.0 * sigma + 0.5) for sigma in lengths[:, 1]]
   taps = np.stack([
     np.pad(gaussian_taps(sigma, radius), max(radii) - radius)

@@ -226,11 +226,11 @@ def zoom_blur(
     for size in image.shape[:2]
   ]
   rows, columns = (select(position, severity, image.dtype) for position in positions)
-  count = select(np.asarray([count for count, _ in table]), severity, image.dtype)
+  count = select(np.asarray([count for count, _ in table]), severity, jnp.int32)
   return zoom_blur_from(image, rows, columns, count)
 
 
-def zoom_blur_from(image: Array, rows: Array, columns: Array, count: Array | float) -> Array:
+def zoom_blur_from(image: Array, rows: Array, columns: Array, count: Array | int) -> Array:
   """Averages [H, W, C] and its first `count` zooms, see `zoom_blur`.
 
   Args:
@@ -252,9 +252,9 @@ def zoom_blur_from(image: Array, rows: Array, columns: Array, count: Array | flo
   """
 
   def add_zoom(k: Array, total: Array) -> Array:
-    return total + jnp.where(k < count, zoom(image, rows[k], columns[k]), 0.0)
+    return total + zoom(image, rows[k], columns[k])
 
-  total = jax.lax.fori_loop(0, rows.shape[0], add_zoom, image)
+  total = jax.lax.fori_loop(0, count, add_zoom, image)
   return jnp.clip(total / (count + 1.0), 0.0, 1.0)
 
 

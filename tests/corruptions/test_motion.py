@@ -89,7 +89,7 @@ def test_glass_blur_equals_the_official_output(severity, golden):
 
   out = np.asarray(batched(_motion.glass_blur_from, (0, 0, None))(images(stored), offsets, taps))
   difference = np.abs(out * 255 - exact)
-  assert difference.max() <= 1 and (difference < 0.01).mean() > 0.9
+  assert difference.max() <= 1 and (difference < 0.01).mean() > 0.96
 
 
 @pytest.mark.parametrize("reach", [1, 3])

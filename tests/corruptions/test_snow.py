@@ -40,8 +40,8 @@ def test_snow_equals_the_official_output(severity, golden):
 
   out = np.asarray(batched(_snow.snow_from, (0,) * 3 + (None,) * 4)(images, normal, angle, *shared))
   difference = np.abs(out * 255 - exact)
-  # The motion blur is a level off here and there, and a pixel adds two of its values.
-  assert difference.max() <= 2.01 and (difference < 0.01).mean() > 0.99
+  # The motion blur, cut to 8 bits, is a level off in a pixel here and there.
+  assert difference.max() <= 1.01 and (difference < 0.01).mean() > 0.998
 
 
 @severities
