@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxnoise.core import InputError
 from jaxnoise.core.rng import fold
 from jaxnoise.core.types import Array, PRNGKey
 from jaxnoise.corruptions._blur import defocus_blur, gaussian_blur
-from jaxnoise.corruptions._common import check_float, check_severity, threefry
+from jaxnoise.corruptions._common import check_batch, check_images, check_severity, threefry
 from jaxnoise.corruptions._digital import contrast, pixelate, saturate
+from jaxnoise.corruptions._elastic import elastic_transform
+from jaxnoise.corruptions._jpeg import jpeg_compression
+from jaxnoise.corruptions._motion import glass_blur, motion_blur, zoom_blur
 from jaxnoise.corruptions._noise import gaussian_noise, impulse_noise, shot_noise, speckle_noise
+from jaxnoise.corruptions._snow import check_textures, frost, snow
+from jaxnoise.corruptions._spatter import spatter
 from jaxnoise.corruptions._tables import check_name, check_variant
 from jaxnoise.corruptions._weather import brightness, fog
 
@@ -24,14 +29,22 @@ _FUNCTIONS: Mapping[str, Callable[..., Array]] = {
     gaussian_noise,
     shot_noise,
     impulse_noise,
-    speckle_noise,
     defocus_blur,
-    gaussian_blur,
+    glass_blur,
+    motion_blur,
+    zoom_blur,
+    snow,
+    frost,
     fog,
     brightness,
     contrast,
-    saturate,
+    elastic_transform,
     pixelate,
+    jpeg_compression,
+    speckle_noise,
+    gaussian_blur,
+    spatter,
+    saturate,
   )
 }
 
@@ -45,6 +58,7 @@ def corrupt(
   index: Array | None = None,
   variant: str = "cifar",
   quantize: bool = True,
+  textures: Sequence[Array] | None = None,
 ) -> Array:
   """Applies one corruption to a batch, each example with a key of its own.
 
@@ -55,20 +69,24 @@ def corrupt(
 
   Args:
     rng: a typed key, the same for the whole evaluation.
-    image: [B, H, W, C] floats in [0, 1]; C = 3 for brightness and saturate.
+    image: [B, H, W, C] floats in [0, 1]; C = 3 for snow, frost, brightness, jpeg_compression,
+      spatter and saturate. Values of a NumPy array are looked at; those on a device are not
+      (that would wait for it at every call): `check_images` does so once per data set.
     name: one of `corruptions.NAMES`.
     severity: 1..5.
     index: [B] integers that identify the examples; None means 0..B-1.
     variant: "cifar" (parameters for 32 pixels; other sizes scale the lengths by min(H, W) / 32) or
       "imagenet" (for 224).
     quantize: whether to cast as the published files do, see `truncate_to_8_bits`.
+    textures: photographs of ice, see `frost`; None generates ice. No other corruption reads them.
 
   Returns:
     [B, H, W, C] in [0, 1], at least float32.
 
   Raises:
     InputError: for an unknown name (the closest ones are named) or variant, a severity outside
-      1..5, an integer image, a shape other than [B, H, W, C], an index of another length.
+      1..5, an integer image, NumPy values outside [0, 1], a shape other than [B, H, W, C], an
+      index of another length, textures that are smaller than the images.
 
   Example:
     >>> import jax
@@ -85,41 +103,54 @@ def corrupt(
   check_name(name)
   check_variant(variant)
   check_severity(severity)
+  if isinstance(image, np.ndarray):
+    check_images(image)
   image = jnp.asarray(image)
-  check_float(image)
-  if image.ndim != 4:
-    raise InputError(
-      f"image has shape {image.shape}, but corrupt takes a batch [B, H, W, C]; add a leading axis "
-      "to a single image"
-    )
-  index = jnp.arange(image.shape[0]) if index is None else jnp.asarray(index)
-  if index.shape != image.shape[:1]:
-    raise InputError(
-      f"index has shape {index.shape}, but the batch has {image.shape[0]} images; give one integer "
-      "per image"
-    )
+  index = check_batch(image, index)
+  if name != "frost":
+    textures = None
+  elif textures is not None:
+    textures = tuple(textures)
+    check_textures(textures, image.shape[1:])
   severity = jnp.asarray(severity, jnp.int32)
-  # Folded here and not in the compiled program: every threefry inside one costs compile time.
+  # Folded outside the compiled program: every threefry inside one costs compile time.
   root = jax.random.fold_in(fold(threefry(rng), f"corruptions/{name}"), severity)
-  out = _corrupt(root, image, index, severity, name=name, variant=variant)
+  keys = example_keys(root, index)
+  out = _corrupt(keys, image, severity, textures, name=name, variant=variant)
   return truncate_to_8_bits(out) if quantize else out
+
+
+@jax.jit
+def example_keys(root: PRNGKey, index: Array) -> PRNGKey:
+  """Folds the indices [B] of examples into one key: [B] keys, one program for all corruptions.
+
+  Example:
+    >>> import jax
+    >>> from jaxnoise.corruptions import _apply
+    >>> _apply.example_keys(jax.random.key(0), jax.numpy.arange(3)).shape
+    (3,)
+  """
+  return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(root, index)
 
 
 @functools.partial(jax.jit, static_argnames=("name", "variant"))
 def _corrupt(
-  root: PRNGKey,
+  keys: PRNGKey,
   image: Array,
-  index: Array,
   severity: Array,
+  textures: tuple[Array, ...] | None,
   *,
   name: str,
   variant: str,
 ) -> Array:
-  def one(row: Array, example: Array) -> Array:
-    key = jax.random.fold_in(root, example)
-    return _FUNCTIONS[name](key, row, severity, variant=variant)
+  function = _FUNCTIONS[name]
+  if textures is not None:
+    function = functools.partial(function, textures=textures)
 
-  return jax.vmap(one)(image, index)
+  def one(key: PRNGKey, row: Array) -> Array:
+    return function(key, row, severity, variant=variant)
+
+  return jax.vmap(one)(keys, image)
 
 
 @jax.jit

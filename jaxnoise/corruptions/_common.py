@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import operator
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -61,6 +63,65 @@ def check_float(image: Array) -> None:
       f"image has dtype {image.dtype}, but corruptions take floats in [0, 1]; divide 8-bit "
       "images by 255"
     )
+
+
+def check_batch(image: Array, index: Array | None) -> Array:
+  """Checks a batch of images and returns its examples' indices, 0..B-1 where none are given.
+
+  Raises:
+    InputError: for integer images, a shape other than [B, H, W, C], an index of another length.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from jaxnoise.corruptions import _common
+    >>> _common.check_batch(jnp.zeros((3, 8, 8, 1)), None).tolist()
+    [0, 1, 2]
+  """
+  check_float(image)
+  if image.ndim != 4:
+    raise InputError(
+      f"image has shape {image.shape}, but a batch is [B, H, W, C]; add a leading axis to a single "
+      "image"
+    )
+  index = jnp.arange(image.shape[0]) if index is None else jnp.asarray(index)
+  if index.shape != image.shape[:1]:
+    raise InputError(
+      f"index has shape {index.shape}, but the batch has {image.shape[0]} images; give one integer "
+      "per image"
+    )
+  return index
+
+
+def check_images(images: Array) -> Array:
+  """Checks the values of a data set's images, once, before any of them is corrupted or perturbed.
+
+  `corrupt` and `perturb` look at dtypes and shapes alone, as their programs run without waiting
+  for the device. Images of another range (0..255, or normalised) would be clipped silently.
+
+  Args:
+    images: floats of any shape; not inside jit, where there are no values to look at.
+
+  Returns:
+    The images as they are.
+
+  Raises:
+    InputError: for integers, values outside [0, 1], or nan.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from jaxnoise import corruptions
+    >>> images = corruptions.check_images(jnp.full((2, 8, 8, 3), 0.5))
+  """
+  check_float(images)
+  if not images.size:
+    return images
+  lowest, highest = float(images.min()), float(images.max())  # nan if any value is
+  if not (lowest >= 0.0 and highest <= 1.0):
+    raise InputError(
+      f"images have values from {lowest:g} to {highest:g}, but corruptions take [0, 1]; divide "
+      "8-bit images by 255, and normalise in the network's first layer instead of before it"
+    )
+  return images
 
 
 def check_severity(severity: int | Array) -> int | Array:
@@ -144,3 +205,27 @@ def threefry(rng: PRNGKey) -> PRNGKey:
   if str(jax.random.key_impl(rng)) == "threefry2x32":
     return rng
   return jax.random.wrap_key_data(jax.random.bits(rng, (2,)), impl="threefry2x32")
+
+
+def flat_normal(rng: PRNGKey, shape: Sequence[int], dtype: jnp.dtype) -> Array:
+  """Draws standard normal numbers of a shape along one axis: the generator compiles by its rank.
+
+  Example:
+    >>> import jax
+    >>> from jaxnoise.corruptions import _common
+    >>> _common.flat_normal(jax.random.key(0), (8, 8, 3), jax.numpy.float32).shape
+    (8, 8, 3)
+  """
+  return jax.random.normal(rng, (math.prod(shape),), dtype).reshape(shape)
+
+
+def flat_uniform(rng: PRNGKey, shape: Sequence[int], dtype: jnp.dtype) -> Array:
+  """Draws numbers in [0, 1), see `flat_normal`.
+
+  Example:
+    >>> import jax
+    >>> from jaxnoise.corruptions import _common
+    >>> _common.flat_uniform(jax.random.key(0), (8, 8, 3), jax.numpy.float32).shape
+    (8, 8, 3)
+  """
+  return jax.random.uniform(rng, (math.prod(shape),), dtype).reshape(shape)

@@ -137,7 +137,8 @@ def pixelate(rng: PRNGKey, image: Array, severity: int | Array, *, variant: str 
     >>> import jax
     >>> from jaxnoise import corruptions
     >>> image = jax.numpy.array([[0.0, 0.0, 0.0, 1.0]] * 4)[..., None]
-    >>> print(corruptions.pixelate(jax.random.key(0), image, 5, variant="imagenet")[0, :, 0] * 255)
+    >>> pixelate = jax.jit(corruptions.pixelate, static_argnames="variant")
+    >>> print(pixelate(jax.random.key(0), image, 5, variant="imagenet")[0, :, 0] * 255)
     [64. 64. 64. 64.]
   """
   del rng

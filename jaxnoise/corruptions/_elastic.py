@@ -1,12 +1,11 @@
 """Elastic deformation: a small affine warp, then a smooth random displacement.
 
-Not yet among `NAMES`: the function takes and returns what the registered corruptions do. Source:
-Hendrycks and Dietterich (2019), authors' code, after Simard, Steinkraus and Platt (2003).
+Source: Hendrycks and Dietterich (2019), authors' code, after Simard, Steinkraus and Platt (2003).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -15,27 +14,7 @@ import numpy as np
 from jaxnoise.core.types import Array, PRNGKey
 from jaxnoise.corruptions._blur import _banded, gaussian_taps
 from jaxnoise.corruptions._common import check_image, length_scale, select
-from jaxnoise.corruptions._tables import check_variant
-
-# displacement, standard deviation of its smoothing, reach of the anchor points; in sides
-_ELASTIC: Mapping[str, tuple] = {
-  "cifar": (
-    (0, 0, 0.08),
-    (0.05, 0.2, 0.07),
-    (0.08, 0.06, 0.06),
-    (0.1, 0.04, 0.05),
-    (0.1, 0.03, 0.03),
-  ),
-  "imagenet": (
-    (2, 0.7, 0.1),
-    (2, 0.08, 0.2),
-    (0.05, 0.01, 0.02),
-    (0.07, 0.01, 0.02),
-    (0.12, 0.01, 0.02),
-  ),
-}
-# The side, in pixels, that these refer to: the authors use 244 for their images of 224.
-_BASE: Mapping[str, int] = {"cifar": 32, "imagenet": 244}
+from jaxnoise.corruptions._tables import parameters
 
 
 def elastic_transform(
@@ -61,16 +40,16 @@ def elastic_transform(
 
   Example:
     >>> import jax
-    >>> from jaxnoise.corruptions import _elastic
+    >>> from jaxnoise import corruptions
     >>> image = jax.random.uniform(jax.random.key(1), (8, 8, 3))
-    >>> bent = _elastic.elastic_transform(jax.random.key(0), image, 3)
+    >>> bent = jax.jit(corruptions.elastic_transform)(jax.random.key(0), image, 3)
     >>> bool((bent != image).any())
     True
   """
   image = check_image(image)
   height, width = image.shape[:2]
   scale = length_scale(height, width, variant)
-  lengths = scale * _BASE[check_variant(variant)] * np.asarray(_ELASTIC[variant], np.float64)
+  lengths = scale * parameters("elastic_transform", variant)
   # One draw for both: every threefry costs compile time.
   draws = jax.random.uniform(rng, (6 + 2 * height * width,), image.dtype, -1.0, 1.0)
   anchors, field = draws[:6].reshape(3, 2), draws[6:].reshape(2, height, width)
@@ -100,12 +79,14 @@ def elastic_transform_from(
     [H, W, C] in [0, 1].
 
   Example:
+    >>> import jax
     >>> import jax.numpy as jnp
     >>> from jaxnoise.corruptions import _elastic
     >>> image = jnp.array([[0.0, 0.5, 1.0]])[..., None]
     >>> field = jnp.stack([jnp.ones((1, 3)), jnp.zeros((1, 3))])
     >>> still = jnp.zeros((3, 2))
-    >>> _elastic.elastic_transform_from(image, still, field, jnp.ones(1), 0.5).ravel().tolist()
+    >>> deform = jax.jit(_elastic.elastic_transform_from)
+    >>> deform(image, still, field, jnp.ones(1), 0.5).ravel().tolist()
     [0.25, 0.75, 1.0]
   """
   height, width = image.shape[:2]
@@ -132,11 +113,12 @@ def affine_warp(image: Array, anchors: Array) -> Array:
     [H, W, C].
 
   Example:
+    >>> import jax
     >>> import jax.numpy as jnp
     >>> from jaxnoise.corruptions import _elastic
     >>> ramp = jnp.linspace(0, 1, 5).reshape(1, 5, 1)
     >>> right = jnp.tile(jnp.array([[1.0, 0.0]]), (3, 1))
-    >>> _elastic.affine_warp(ramp, right)[0, :, 0].tolist()
+    >>> jax.jit(_elastic.affine_warp)(ramp, right)[0, :, 0].tolist()
     [0.25, 0.0, 0.25, 0.5, 0.75]
   """
   height, width = image.shape[:2]

@@ -1,29 +1,21 @@
 """JPEG compression: the lossy part of the baseline codec, in the integers of the usual library.
 
 Entropy coding loses nothing, so it is left out: colours are converted and halved, 8 x 8 blocks are
-transformed, quantised, and everything is undone. Not yet among `NAMES`: the function takes and
-returns what the registered corruptions do. Source: ITU-T T.81 (tables K.1 and K.2, colour from
-JFIF); for the roundings, the documented behaviour of libjpeg with its accurate integer transform
-(Loeffler, Ligtenberg and Moschytz, 1989) and its smooth chroma upsampling.
+transformed, quantised, and everything is undone. Source: ITU-T T.81 (tables K.1 and K.2, colour
+from JFIF); for the roundings, the documented behaviour of libjpeg with its accurate integer
+transform (Loeffler, Ligtenberg and Moschytz, 1989) and its smooth chroma upsampling.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxnoise.core.types import Array, PRNGKey
 from jaxnoise.corruptions._common import check_image, select
-from jaxnoise.corruptions._tables import check_variant
-
-# quality
-_QUALITY: Mapping[str, tuple] = {
-  "cifar": (80, 65, 58, 50, 40),
-  "imagenet": (25, 18, 15, 10, 7),
-}
+from jaxnoise.corruptions._tables import parameters
 
 # At quality 50, rows of vertical frequency.
 _LUMINANCE = (
@@ -136,14 +128,15 @@ def jpeg_compression(
 
   Example:
     >>> import jax
-    >>> from jaxnoise.corruptions import _jpeg
+    >>> from jaxnoise import corruptions
     >>> grey = jax.numpy.full((16, 16, 3), 0.5)
-    >>> float(_jpeg.jpeg_compression(jax.random.key(0), grey, 5)[3, 3, 0] * 255)
+    >>> float(jax.jit(corruptions.jpeg_compression)(jax.random.key(0), grey, 5)[3, 3, 0] * 255)
     128.0
   """
   del rng
   image = check_image(image, rgb=True)
-  tables = np.stack([quantization_tables(q) for q in _QUALITY[check_variant(variant)]])
+  qualities = parameters("jpeg_compression", variant)[:, 0].astype(int)
+  tables = np.stack([quantization_tables(quality) for quality in qualities.tolist()])
   return jpeg_compression_from(image, select(tables, severity, jnp.int32))
 
 
@@ -151,10 +144,11 @@ def jpeg_compression_from(image: Array, tables: Array) -> Array:
   """JPEG with given quantisation tables [2, 8, 8], see `jpeg_compression`.
 
   Example:
+    >>> import jax
     >>> import jax.numpy as jnp
     >>> from jaxnoise.corruptions import _jpeg
     >>> image = jnp.linspace(0, 1, 8 * 8 * 3).reshape(8, 8, 3)
-    >>> out = _jpeg.jpeg_compression_from(image, jnp.full((2, 8, 8), 255))
+    >>> out = jax.jit(_jpeg.jpeg_compression_from)(image, jnp.full((2, 8, 8), 255))
     >>> out.shape, bool((out == image).all())
     ((8, 8, 3), False)
   """

@@ -1,14 +1,12 @@
 """Blur by movement: motion, zoom, and frosted glass.
 
-Not yet among `NAMES`: the functions take and return what the registered corruptions do. Source:
-Hendrycks and Dietterich (2019), authors' code; the motion step follows ImageMagick, which the
-authors call.
+Source: Hendrycks and Dietterich (2019), authors' code; the motion step follows ImageMagick, which
+the authors call.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -16,24 +14,8 @@ import numpy as np
 
 from jaxnoise.core.types import Array, PRNGKey
 from jaxnoise.corruptions._blur import gaussian_blur_from, gaussian_taps
-from jaxnoise.corruptions._common import check_image, length_scale, select
-from jaxnoise.corruptions._tables import check_variant
-
-# radius, standard deviation
-_MOTION: Mapping[str, tuple] = {
-  "cifar": ((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)),
-  "imagenet": ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15)),
-}
-# number of zoom factors, step from one to the next; the first is 1
-_ZOOM: Mapping[str, tuple] = {
-  "cifar": ((7, 0.01), (12, 0.01), (16, 0.01), (21, 0.01), (26, 0.01)),
-  "imagenet": ((12, 0.01), (16, 0.01), (11, 0.02), (13, 0.02), (11, 0.03)),
-}
-# standard deviation, reach of the shuffle, number of shuffles
-_GLASS: Mapping[str, tuple] = {
-  "cifar": ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2)),
-  "imagenet": ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2)),
-}
+from jaxnoise.corruptions._common import check_image, flat_uniform, length_scale, select
+from jaxnoise.corruptions._tables import parameters
 
 
 def motion_taps(table: np.ndarray, scale: float) -> np.ndarray:
@@ -85,15 +67,15 @@ def motion_blur(
 
   Example:
     >>> import jax
-    >>> from jaxnoise.corruptions import _motion
+    >>> from jaxnoise import corruptions
     >>> edge = jax.numpy.zeros((32, 32, 3)).at[:, 16:].set(1.0)
-    >>> smeared = _motion.motion_blur(jax.random.key(0), edge, 5)
+    >>> smeared = jax.jit(corruptions.motion_blur)(jax.random.key(0), edge, 5)
     >>> bool(((smeared > 0) & (smeared < 1)).any())
     True
   """
   image = check_image(image)
   scale = length_scale(image.shape[0], image.shape[1], variant)
-  taps = motion_taps(np.asarray(_MOTION[variant], np.float64), scale)
+  taps = motion_taps(parameters("motion_blur", variant), scale)
   angle = jax.random.uniform(rng, (), image.dtype, -45.0, 45.0)
   return motion_blur_from(image, angle, select(taps, severity, image.dtype))
 
@@ -208,15 +190,15 @@ def zoom_blur(
 
   Example:
     >>> import jax
-    >>> from jaxnoise.corruptions import _motion
+    >>> from jaxnoise import corruptions
     >>> corner = jax.numpy.zeros((32, 32, 3)).at[0, 0].set(1.0)
-    >>> bool(_motion.zoom_blur(jax.random.key(0), corner, 5)[0, 0, 0] < 0.5)
+    >>> bool(jax.jit(corruptions.zoom_blur)(jax.random.key(0), corner, 5)[0, 0, 0] < 0.5)
     True
   """
   del rng
   image = check_image(image)
-  table = _ZOOM[check_variant(variant)]
-  most = max(count for count, _ in table)
+  table = parameters("zoom_blur", variant)
+  most = int(table[:, 0].max())
   positions = [
     # Written as numpy's arange adds, so that a quotient of whole pixels rounds as the authors'.
     np.stack([
@@ -226,7 +208,7 @@ def zoom_blur(
     for size in image.shape[:2]
   ]
   rows, columns = (select(position, severity, image.dtype) for position in positions)
-  count = select(np.asarray([count for count, _ in table]), severity, jnp.int32)
+  count = select(table[:, 0], severity, jnp.int32)
   return zoom_blur_from(image, rows, columns, count)
 
 
@@ -281,16 +263,16 @@ def glass_blur(
 
   Example:
     >>> import jax
-    >>> from jaxnoise.corruptions import _motion
+    >>> from jaxnoise import corruptions
     >>> image = jax.random.uniform(jax.random.key(1), (8, 8, 3))
-    >>> out = _motion.glass_blur(jax.random.key(0), image, 5)
+    >>> out = jax.jit(corruptions.glass_blur)(jax.random.key(0), image, 5)
     >>> bool((out != image).any())
     True
   """
   image = check_image(image)
   height, width = image.shape[:2]
   scale = length_scale(height, width, variant)
-  table = np.asarray(_GLASS[variant], np.float64)
+  table = parameters("glass_blur", variant)
   sigmas = scale * table[:, 0]
   half = max(int(4.0 * sigma + 0.5) for sigma in sigmas)
   radii = [int(4.0 * sigma + 0.5) for sigma in sigmas]
@@ -298,7 +280,7 @@ def glass_blur(
   reach = select(np.maximum(np.rint(scale * table[:, 1]), 1), severity, jnp.int32)
   repeats = select(table[:, 2], severity, jnp.int32)
   shape = (int(table[:, 2].max()), height, width, 2)
-  uniform = jax.random.uniform(rng, shape, image.dtype)
+  uniform = flat_uniform(rng, shape, image.dtype)
   offsets = jnp.floor(uniform * (2 * reach)).astype(jnp.int32) - reach
   # Only the pixels that the authors' loops visit move, and only in this severity's repeats.
   row, column = jnp.arange(height)[None, :, None], jnp.arange(width)[None, None, :]

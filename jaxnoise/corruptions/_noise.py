@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnoise.core.types import Array, PRNGKey
-from jaxnoise.corruptions._common import check_image, select, threefry
+from jaxnoise.corruptions._common import check_image, flat_normal, flat_uniform, select, threefry
 from jaxnoise.corruptions._tables import parameters
 
 
@@ -43,7 +43,7 @@ def gaussian_noise(
   """
   image = check_image(image)
   sd = select(parameters("gaussian_noise", variant), severity, image.dtype)[0]
-  return gaussian_noise_from(image, jax.random.normal(rng, image.shape, image.dtype), sd)
+  return gaussian_noise_from(image, flat_normal(rng, image.shape, image.dtype), sd)
 
 
 def gaussian_noise_from(image: Array, normal: Array, sd: Array | float) -> Array:
@@ -86,7 +86,7 @@ def shot_noise(
   """
   image = check_image(image)
   photons = select(parameters("shot_noise", variant), severity, image.dtype)[0]
-  counts = jax.random.poisson(threefry(rng), image * photons)
+  counts = jax.random.poisson(threefry(rng), (image * photons).ravel()).reshape(image.shape)
   return shot_noise_from(counts, photons, image.dtype)
 
 
@@ -131,7 +131,7 @@ def impulse_noise(
   """
   image = check_image(image)
   amount = select(parameters("impulse_noise", variant), severity, image.dtype)[0]
-  uniform = jax.random.uniform(rng, image.shape, image.dtype)
+  uniform = flat_uniform(rng, image.shape, image.dtype)
   return impulse_noise_from(image, uniform < amount, uniform < 0.5 * amount)
 
 
@@ -176,7 +176,7 @@ def speckle_noise(
   """
   image = check_image(image)
   sd = select(parameters("speckle_noise", variant), severity, image.dtype)[0]
-  return speckle_noise_from(image, jax.random.normal(rng, image.shape, image.dtype), sd)
+  return speckle_noise_from(image, flat_normal(rng, image.shape, image.dtype), sd)
 
 
 def speckle_noise_from(image: Array, normal: Array, sd: Array | float) -> Array:

@@ -1,13 +1,10 @@
 """Spatter: drops of water (severities 1 to 3) or of mud (4 and 5) on the lens.
 
-Not yet among `NAMES`: the function takes and returns what the registered corruptions do. Source:
-Hendrycks and Dietterich (2019), authors' code, which chains image operators of OpenCV for water;
-they are written out here from their definitions, in the same integers.
+Source: Hendrycks and Dietterich (2019), authors' code, which chains image operators of OpenCV for
+water; they are written out here from their definitions, in the same integers.
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -15,26 +12,9 @@ import numpy as np
 
 from jaxnoise.core.types import Array, PRNGKey
 from jaxnoise.corruptions._blur import gaussian_blur_from, gaussian_taps
-from jaxnoise.corruptions._common import check_image, length_scale, select
-from jaxnoise.corruptions._tables import check_variant
+from jaxnoise.corruptions._common import check_image, flat_normal, length_scale, select
+from jaxnoise.corruptions._tables import parameters
 
-# mean, deviation and smoothing of the liquid, threshold, strength (deviation of mud's smoothing)
-_SPATTER: Mapping[str, tuple] = {
-  "cifar": (
-    (0.62, 0.1, 0.7, 0.7, 0.5),
-    (0.65, 0.1, 0.8, 0.7, 0.5),
-    (0.65, 0.3, 1, 0.69, 0.5),
-    (0.65, 0.1, 0.7, 0.69, 0.6),
-    (0.65, 0.1, 0.5, 0.68, 0.6),
-  ),
-  "imagenet": (
-    (0.65, 0.3, 4, 0.69, 0.6),
-    (0.65, 0.3, 3, 0.68, 0.6),
-    (0.65, 0.3, 2, 0.68, 0.5),
-    (0.65, 0.3, 1, 0.65, 1.5),
-    (0.67, 0.4, 1, 0.65, 1.5),
-  ),
-}
 _WATER, _MUD = (175, 238, 238), (63, 42, 20)
 _FARTHEST = 20  # distances from an edge are cut here
 
@@ -64,14 +44,14 @@ def spatter(rng: PRNGKey, image: Array, severity: int | Array, *, variant: str =
 
   Example:
     >>> import jax
-    >>> from jaxnoise.corruptions import _spatter
+    >>> from jaxnoise import corruptions
     >>> grey = jax.numpy.full((32, 32, 3), 0.4)
-    >>> wet = _spatter.spatter(jax.random.key(0), grey, 3)
+    >>> wet = jax.jit(corruptions.spatter)(jax.random.key(0), grey, 3)
     >>> bool((wet >= grey).all()), bool((wet > grey).any())
     (True, True)
   """
   image = check_image(image, rgb=True)
-  normal = jax.random.normal(rng, image.shape[:2], image.dtype)
+  normal = flat_normal(rng, image.shape[:2], image.dtype)
   return spatter_from(image, normal, severity, variant=variant)
 
 
@@ -81,14 +61,15 @@ def spatter_from(
   """Spatter for given standard normal draws [H, W], see `spatter`.
 
   Example:
+    >>> import jax
     >>> import jax.numpy as jnp
     >>> from jaxnoise.corruptions import _spatter
     >>> black = jnp.zeros((8, 8, 3))
-    >>> dry = _spatter.spatter_from(black, jnp.full((8, 8), -3.0), 4)
+    >>> dry = jax.jit(_spatter.spatter_from)(black, jnp.full((8, 8), -3.0), 4)
     >>> float(dry.max())
     0.0
   """
-  table = np.asarray(_SPATTER[check_variant(variant)], np.float64)
+  table = parameters("spatter", variant)
   scale = length_scale(image.shape[0], image.shape[1], variant)
   mean, deviation, _, threshold, strength = select(table, severity, image.dtype)
   taps = select(_taps(scale * table[:, 2]), severity, image.dtype)
@@ -113,10 +94,11 @@ def mud(image: Array, mask: Array, taps: Array) -> Array:
   """Covers [H, W, 3] by x (1 - m) + brown m, m the mask [H, W] smoothed, 0 where below 0.8.
 
   Example:
+    >>> import jax
     >>> import jax.numpy as jnp
     >>> from jaxnoise.corruptions import _spatter
     >>> mask = jnp.array([[True, False]])
-    >>> (_spatter.mud(jnp.ones((1, 2, 3)), mask, jnp.ones(1)) * 255).ravel().tolist()
+    >>> (jax.jit(_spatter.mud)(jnp.ones((1, 2, 3)), mask, jnp.ones(1)) * 255).ravel().tolist()
     [63.0, 42.0, 20.0, 255.0, 255.0, 255.0]
   """
   cover = gaussian_blur_from(mask.astype(image.dtype)[..., None], taps)
@@ -142,10 +124,11 @@ def water(image: Array, layer: Array, strength: Array | float) -> Array:
     [H, W, 3] in [0, 1].
 
   Example:
+    >>> import jax
     >>> import jax.numpy as jnp
     >>> from jaxnoise.corruptions import _spatter
     >>> drop = jnp.zeros((8, 8)).at[2:6, 2:6].set(0.8)
-    >>> round(float(_spatter.water(jnp.zeros((8, 8, 3)), drop, 0.5).max()), 3)
+    >>> round(float(jax.jit(_spatter.water)(jnp.zeros((8, 8, 3)), drop, 0.5).max()), 3)
     0.467
   """
   levels = jnp.floor(layer * 255.0 + 2.0**-12).astype(jnp.int32)
@@ -195,10 +178,11 @@ def edges(levels: Array) -> Array:
     [H, W] bool.
 
   Example:
+    >>> import jax
     >>> import jax.numpy as jnp
     >>> from jaxnoise.corruptions import _spatter
     >>> step = jnp.array([[0, 0, 200, 200]] * 3)
-    >>> _spatter.edges(step)[1].tolist()
+    >>> jax.jit(_spatter.edges)(step)[1].tolist()
     [False, True, False, False]
   """
   height, width = levels.shape

@@ -38,7 +38,7 @@ def fog(rng: PRNGKey, image: Array, severity: int | Array, *, variant: str = "ci
     >>> import jax
     >>> from jaxnoise import corruptions
     >>> image = jax.numpy.linspace(0, 1, 4 * 4 * 3).reshape(4, 4, 3)
-    >>> foggy = corruptions.fog(jax.random.key(0), image, 5)
+    >>> foggy = jax.jit(corruptions.fog)(jax.random.key(0), image, 5)
     >>> bool(foggy.std() < image.std())
     True
   """

@@ -4,8 +4,10 @@ from jaxnoise.data._archives import cifar10 as cifar10
 from jaxnoise.data._archives import cifar100 as cifar100
 from jaxnoise.data._arrays import arrays as arrays
 from jaxnoise.data._corrupted import BENCHMARK as BENCHMARK
+from jaxnoise.data._corrupted import FROST_FILES as FROST_FILES
 from jaxnoise.data._corrupted import Corrupted as Corrupted
 from jaxnoise.data._corrupted import corrupted as corrupted
+from jaxnoise.data._corrupted import frost_textures as frost_textures
 from jaxnoise.data._device import DeviceData as DeviceData
 from jaxnoise.data._device import device_data as device_data
 from jaxnoise.data._device import gather as gather

@@ -1,4 +1,4 @@
-"""Published corrupted test sets: CIFAR-10-C and CIFAR-100-C, one cell at a time."""
+"""Published corrupted test sets, one cell at a time, and the benchmark's photographs of ice."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from jaxnoise.core.errors import InputError, closest
+from jaxnoise.data._images import decode
 from jaxnoise.data._resident import Pool, Source
 from jaxnoise.data._tfds import read_split, stored_order
 from jaxnoise.data._tfds_layout import find_version, read_prepared
@@ -24,6 +25,11 @@ BENCHMARK = (
 FOLDERS = {"cifar10": "CIFAR-10-C", "cifar100": "CIFAR-100-C"}
 LABELS = "labels.npy"
 SEVERITIES = (1, 2, 3, 4, 5)
+
+FROST_FILES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg", "frost6.jpg")
+"""The authors' photographs of ice, in their order; their code draws among the first five."""
+
+NUM_FROST = 5
 
 _TFDS = "cifar10_corrupted"
 _TFDS_NAMES = {"frosted_glass_blur": "glass_blur", "elastic": "elastic_transform"}
@@ -112,6 +118,56 @@ def corrupted(path: str | os.PathLike[str], source: Source) -> Corrupted:
     f"{name}: was not found at {os.fspath(path)!r}; give the folder with {LABELS} and one .npy "
     f"file for each corruption{tfds}"
   )
+
+
+def frost_textures(
+  path: str | os.PathLike[str], variant: str = "cifar"
+) -> tuple[np.ndarray, ...]:
+  """Reads the photographs of ice that the benchmark lays over its images.
+
+  They are distributed with the authors' code and are no part of this package. The authors' code
+  names six and can only draw the first five, so the sixth is not read and need not be there.
+
+  Args:
+    path: the folder of frost1.png, frost2.png, frost3.png, frost4.jpg and frost5.jpg.
+    variant: "cifar" shrinks them to a fifth, as the generator of CIFAR-10-C does (a linear
+      interpolation without smoothing, which at this factor takes every fifth pixel); "imagenet"
+      keeps the full size.
+
+  Returns:
+    Five [h, w, 3] uint8 images, the `textures` of `corruptions.frost` and `corruptions.corrupt`;
+    `jax.device_put` them once, so that they are not sent to the device at every call.
+
+  Raises:
+    InputError: a file that is missing or no image, or an unknown variant.
+
+  Source: D. Hendrycks, T. Dietterich, Benchmarking Neural Network Robustness to Common Corruptions
+  and Perturbations, ICLR 2019; authors' code.
+
+  Example:
+    >>> import pathlib, tempfile
+    >>> import PIL.Image
+    >>> from jaxnoise import data
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> for name in data.FROST_FILES[:5]:
+    ...   PIL.Image.new("RGB", (300, 200), (200, 220, 240)).save(folder / name)
+    >>> [texture.shape for texture in data.frost_textures(folder)]
+    [(40, 60, 3), (40, 60, 3), (40, 60, 3), (40, 60, 3), (40, 60, 3)]
+  """
+  if variant not in ("cifar", "imagenet"):
+    known = ("cifar", "imagenet")
+    raise InputError(f"variant {variant!r} is not known; {closest(str(variant), known)}")
+  folder = pathlib.Path(path)
+  names = FROST_FILES[:NUM_FROST]
+  missing = [name for name in names if not (folder / name).is_file()]
+  if missing:
+    raise InputError(
+      f"frost textures: {', '.join(missing)} not found at {os.fspath(path)!r}; give the folder of "
+      f"{names[0]} to {names[-1]} of the authors' code, or none to have ice generated"
+    )
+  textures = tuple(decode(folder / name, os.fspath(folder / name)) for name in names)
+  # Output pixel i lies at 5 (i + 1/2) - 1/2 = 5 i + 2: a whole pixel, nothing is interpolated.
+  return textures if variant == "imagenet" else tuple(t[2::5, 2::5].copy() for t in textures)
 
 
 def _official(folder: pathlib.Path, source: Source) -> Corrupted:

@@ -1,5 +1,7 @@
 """What every corruption promises: range, shape, jit, vmap, one program, errors, other sizes."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 import scipy.ndimage
 from PIL import Image
 
-from jaxnoise import corruptions
+from jaxnoise import corruptions, data, metrics
 from jaxnoise.core import InputError, fold
 from jaxnoise.corruptions import _apply, _blur, _digital
 
@@ -40,13 +42,13 @@ def test_the_extremes_stay_in_range(name, variant):
 
 @names
 def test_a_batch_is_the_single_corruption_with_the_documented_keys(name):
-  """jit = eager, vmap = one by one, a severity inside the program = one outside it."""
+  """vmap = one by one, a severity inside the program = one outside it."""
   images, index = random_image(4, 8, 8, 3), jnp.array([7, 0, 70_000, 2])
   batched = corruptions.corrupt(KEY, images, name, 4, index=index, quantize=False)
   root = jax.random.fold_in(fold(KEY, f"corruptions/{name}"), 4)
+  single = jax.jit(functools.partial(getattr(corruptions, name), severity=4))
   for row in (0, 2):
-    key = jax.random.fold_in(root, index[row])
-    alone = getattr(corruptions, name)(key, images[row], 4)
+    alone = single(jax.random.fold_in(root, index[row]), images[row])
     np.testing.assert_allclose(batched[row], alone, rtol=0, atol=2e-6)
 
 
@@ -194,7 +196,8 @@ def test_brightness_and_saturation_keep_hue_as_colorsys_has_it(hue):
 
 
 def test_names_groups_and_tables_agree():
-  assert corruptions.NAMES == corruptions.STANDARD + corruptions.EXTRA
+  assert corruptions.NAMES == corruptions.STANDARD + corruptions.EXTRA == data.BENCHMARK
+  assert tuple(metrics.ALEXNET_IMAGENET_C) == corruptions.STANDARD
   grouped = [name for names_of_group in corruptions.GROUPS.values() for name in names_of_group]
   assert sorted(grouped) == sorted(corruptions.NAMES)
   for name in corruptions.NAMES:
@@ -222,8 +225,33 @@ def test_bad_input_is_one_clear_sentence(change, message):
     corruptions.corrupt(KEY, **arguments)
 
 
+@pytest.mark.parametrize(
+  ("images", "message"),
+  [
+    (np.full((2, 4, 4, 3), 255.0), "values from 255 to 255, but corruptions take"),
+    (np.array([-1.0, 0.5]), "values from -1 to 0.5"),
+    (np.array([0.5, np.nan]), "values from nan to nan"),
+    (np.zeros((2, 4, 4, 3), np.uint8), "dtype uint8"),
+  ],
+)
+def test_values_outside_the_range_are_found_once_per_set(images, message):
+  with pytest.raises(InputError, match=message):
+    corruptions.check_images(images)
+  kept = np.array([0.0, 1.0])
+  assert corruptions.check_images(kept) is kept
+
+
 def test_a_batch_handed_to_a_single_corruption_is_refused():
   with pytest.raises(InputError, match=r"use jaxnoise\.corruptions\.corrupt for a batch"):
     corruptions.fog(KEY, jnp.zeros((2, 8, 8, 3)), 1)
   with pytest.raises(InputError, match="severity is 9"):
     corruptions.contrast(KEY, jnp.zeros((8, 8, 3)), 9)
+
+
+@pytest.mark.parametrize("apply", [
+  lambda x: corruptions.corrupt(jax.random.key(0), x, "contrast", 1),
+  lambda x: corruptions.perturb(jax.random.key(0), x, "brightness"),
+])  # fmt: skip
+def test_numpy_images_in_grey_levels_are_refused_where_they_are_used(apply):
+  with pytest.raises(InputError, match=r"from 0 to 255, but corruptions take \[0, 1\]; divide"):
+    apply(np.linspace(0, 255, 8 * 8 * 3, dtype=np.float32).reshape(1, 8, 8, 3))

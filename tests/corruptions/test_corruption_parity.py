@@ -1,6 +1,7 @@
 """The authors' generator, value by value, on the draws stored beside its outputs."""
 
 import functools
+import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -51,17 +52,32 @@ CASES = [
   Case("impulse_noise", "noise", _noise.impulse_noise_from, ("flipped", "salted"), False),
   Case("speckle_noise", "noise", _noise.speckle_noise_from, ("normal",)),
   Case("defocus_blur", "blur"),
+  Case("zoom_blur", "blur"),
   Case("gaussian_blur", "blur"),
   Case("fog", "weather", _weather.fog_from, ("unit_uniform",)),
   Case("brightness", "weather"),
   Case("contrast", "digital"),
   Case("saturate", "digital"),
   Case("pixelate", "digital"),
+  Case("jpeg_compression", "digital"),
 ]
+
+# Compared in a file of their own, draw by draw and step by step.
+ELSEWHERE = {
+  "glass_blur": "test_motion.py",
+  "motion_blur": "test_motion.py",
+  "snow": "test_snow.py",
+  "frost": "test_snow.py",
+  "elastic_transform": "test_elastic.py",
+  "spatter": "test_spatter.py",
+}
 
 
 def test_every_implemented_corruption_has_a_case():
-  assert sorted(case.name for case in CASES) == sorted(corruptions.NAMES)
+  assert sorted([case.name for case in CASES] + list(ELSEWHERE)) == sorted(corruptions.NAMES)
+  for name, file in ELSEWHERE.items():
+    text = pathlib.Path(__file__).with_name(file).read_text("utf-8")
+    assert f'"{name}/out_' in text, f"{file} does not compare {name} with the official output"
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -72,7 +88,7 @@ def test_equals_the_official_output(case, golden):
     out = case.apply(images, stored, severity)
     official = stored[f"{case.name}/out_uint8"][severity - 1].astype(int)
     cast = np.rint(np.asarray(corruptions.truncate_to_8_bits(out)) * 255).astype(int)
-    if f"{case.name}/out_float" not in stored:  # impulse noise and pixelate give whole levels
+    if f"{case.name}/out_float" not in stored:  # impulse noise, pixelate, JPEG: whole levels
       np.testing.assert_array_equal(cast, official)
       continue
     exact = stored[f"{case.name}/out_float"][severity - 1]

@@ -1,4 +1,4 @@
-"""JPEG: the authors' outputs, and Pillow's own codec at other sizes and qualities."""
+"""JPEG: Pillow's own codec at other sizes and qualities than those of the stored outputs."""
 
 import io
 
@@ -10,7 +10,7 @@ import scipy.fft
 from PIL import Image
 
 from jaxnoise.core import InputError
-from jaxnoise.corruptions import SEVERITIES, _jpeg
+from jaxnoise.corruptions import _jpeg
 
 KEY = jax.random.key(0)
 
@@ -38,16 +38,6 @@ def smooth_levels(height, width):
     for k in range(3)
   ]
   return np.clip(np.stack(planes, axis=-1), 0, 255).astype(np.uint8)
-
-
-def test_equals_the_official_output(golden):
-  stored = golden("corruptions_cifar_digital")
-  images = jnp.asarray(stored["images"] / 255.0, jnp.float32)
-  run = jax.jit(jax.vmap(lambda image, s: _jpeg.jpeg_compression(KEY, image, s), (0, None)))
-  for severity in SEVERITIES:
-    levels = np.rint(np.asarray(run(images, jnp.int32(severity))) * 255)
-    np.testing.assert_array_equal(levels, stored["jpeg_compression/out_uint8"][severity - 1])
-  assert run._cache_size() == 1
 
 
 @pytest.mark.parametrize("size", [(8, 8), (20, 12), (33, 41), (3, 4), (1, 1)])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxnoise.core import InputError
-from jaxnoise.corruptions import SEVERITIES, _snow
+from jaxnoise.corruptions import SEVERITIES, _apply, _snow, corrupt, parameters
 
 KEY = jax.random.key(0)
 severities = pytest.mark.parametrize("severity", SEVERITIES)
@@ -48,7 +48,7 @@ def test_snow_equals_the_official_output(severity, golden):
 def test_frost_equals_the_official_output_on_its_crops(severity, golden):
   images, crop, exact = official(golden, severity, "frost/crop_rgb", "frost/out_float")
   ice = jnp.asarray(crop / 255.0, jnp.float32)
-  out = np.asarray(_snow.frost_from(images, ice, *_snow._FROST["cifar"][severity - 1])) * 255
+  out = np.asarray(_snow.frost_from(images, ice, *parameters("frost")[severity - 1])) * 255
   np.testing.assert_allclose(out, exact, rtol=0, atol=0.01)
 
 
@@ -63,20 +63,68 @@ def test_generated_ice_is_about_as_bright_and_uneven_as_the_benchmark_s(golden):
   np.testing.assert_allclose(ice.mean((1, 2)).std(0), crops.mean((1, 2)).std(0), atol=0.08)
 
 
-@pytest.mark.parametrize("variant", ["cifar", "imagenet"])
 @weathers
-def test_one_program_serves_the_severities_at_any_size(weather, variant):
+def test_oblong_images_and_the_imagenet_table(weather):
   batch = jax.random.uniform(KEY, (3, 8, 12, 3))
   keys = jax.random.split(KEY, 3)
-  run = jax.jit(jax.vmap(functools.partial(weather, variant=variant), in_axes=(0, 0, None)))
+  run = jax.jit(jax.vmap(functools.partial(weather, variant="imagenet"), in_axes=(0, 0, None)))
   outs = [np.asarray(run(keys, batch, jnp.int32(severity))) for severity in SEVERITIES]
   assert run._cache_size() == 1
   for out in outs:
     assert out.shape == batch.shape and out.min() >= 0 and out.max() <= 1
     assert np.abs(out - batch).mean() > 0.01
-  if variant == "cifar":
-    alone = jax.jit(weather)(keys[2], batch[2], jnp.int32(5))
-    np.testing.assert_allclose(alone, outs[4][2], rtol=0, atol=1e-5)
+
+
+def test_given_textures_are_cropped_uniformly_and_mixed_as_the_authors_do():
+  """Each texture holds its number and the place of each pixel, so that the window can be read."""
+  sizes = ((9, 12), (8, 8), (11, 9))
+  textures = [
+    np.stack(np.broadcast_arrays(np.full(size, k), *np.mgrid[: size[0], : size[1]]), -1)
+    for k, size in enumerate(sizes)
+  ]
+  textures = [jnp.asarray(texture, jnp.uint8) for texture in textures]
+  black = jnp.zeros((200, 8, 8, 3))
+  out = corrupt(KEY, black, "frost", 2, textures=textures, quantize=False)
+  a, b = parameters("frost")[1]
+  windows = np.rint(np.asarray(out) * 255 / b).astype(int)
+  file, top, left = windows[:, 0, 0].T
+  row, column = np.mgrid[:8, :8]
+  assert (windows[..., 0] == file.reshape(-1, 1, 1)).all()
+  np.testing.assert_array_equal(windows[..., 1], top.reshape(-1, 1, 1) + row)
+  np.testing.assert_array_equal(windows[..., 2], left.reshape(-1, 1, 1) + column)
+  assert np.bincount(file, minlength=3).min() > 40
+  found = {k: (set(top[file == k]), set(left[file == k])) for k in range(3)}
+  # As randint(0, size - window), whose upper end is left out; the middle one has a single place.
+  assert found == {0: ({0}, {0, 1, 2, 3}), 1: ({0}, {0}), 2: ({0, 1, 2}, {0})}
+  white = corrupt(KEY, black + 1.0, "frost", 2, textures=textures, quantize=False)
+  np.testing.assert_allclose(white, np.minimum(a + b * windows / 255, 1.0), rtol=0, atol=1e-6)
+
+
+def test_textures_are_arguments_and_read_by_frost_alone():
+  textures = (jnp.full((9, 9, 3), 255, jnp.uint8),)
+  images = jax.random.uniform(KEY, (4, 8, 8, 3))
+  bright = corrupt(KEY, images, "frost", 5, textures=textures)
+  before = _apply._corrupt._cache_size()
+  dark = corrupt(KEY, images, "frost", 5, textures=(textures[0] // 2,))
+  assert _apply._corrupt._cache_size() == before and float((bright - dark).mean()) > 0.1
+  plain = corrupt(KEY, images, "contrast", 1)
+  before = _apply._corrupt._cache_size()
+  np.testing.assert_array_equal(corrupt(KEY, images, "contrast", 1, textures=textures), plain)
+  assert _apply._corrupt._cache_size() == before
+
+
+@pytest.mark.parametrize(
+  ("textures", "message"),
+  [
+    ((np.zeros((7, 9, 3), np.uint8),), r"textures\[0\] is 7 x 9 pixels, smaller than the images"),
+    ((np.zeros((9, 9, 3), np.float32),), r"textures\[0\] is float32 \(9, 9, 3\)"),
+    ((np.zeros((9, 9), np.uint8),), "uint8 \\(9, 9\\), but a texture of ice is uint8"),
+    ((), "textures is empty"),
+  ],
+)
+def test_bad_textures_are_refused(textures, message):
+  with pytest.raises(InputError, match=message):
+    corrupt(KEY, jnp.zeros((1, 8, 8, 3)), "frost", 1, textures=textures)
 
 
 def test_snow_falls_downwards():

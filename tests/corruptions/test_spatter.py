@@ -21,14 +21,23 @@ def batched(variant="cifar"):
 
 
 @pytest.mark.parametrize("severity", SEVERITIES)
-def test_equals_the_official_output(severity, golden):
-  """Water too: its operators are OpenCV's in the same integers."""
+def test_equals_the_official_output(severity, golden, record_property):
+  """Water (1 to 3) too: its operators are those of the OpenCV that made the outputs, in integers.
+
+  Another release of OpenCV may draw water otherwise, so what is promised of it is less: that the
+  same pixels are wet and that the difference is small on average.
+  """
   stored = golden("corruptions_cifar_weather")
   images = jnp.asarray(stored["images"] / 255.0, jnp.float32)
   normal = jnp.asarray(stored["spatter/normal"][severity - 1])
   out = np.asarray(batched()(images, normal, jnp.int32(severity))) * 255
   exact = stored["spatter/out_float"][severity - 1]
+  ours, theirs = (np.abs(image - stored["images"]).max(axis=-1) > 0.5 for image in (out, exact))
+  overlap = (ours & theirs).sum() / (ours | theirs).sum()
+  record_property("mean_difference_in_levels", float(np.abs(out - exact).mean()))
+  record_property("overlap_of_wet_pixels", float(overlap))
   np.testing.assert_allclose(out, exact, rtol=0, atol=0.01)
+  assert ours.any() and overlap == 1.0
 
 
 def test_distances_lie_near_the_euclidean_ones_and_stop_at_20():
@@ -52,11 +61,10 @@ def test_edges_surround_a_drop_and_need_a_strong_start():
   assert not np.asarray(edges(jnp.asarray(drop // 8))).any()  # gradients of 100 are weak
 
 
-@pytest.mark.parametrize("variant", ["cifar", "imagenet"])
-def test_one_program_serves_the_severities_at_any_size(variant):
+def test_oblong_images_and_the_imagenet_table():
   batch = jax.random.uniform(KEY, (3, 8, 12, 3))
   normal = jax.random.normal(KEY, (3, 8, 12)).at[0].set(-9.0)  # the first stays dry
-  run = batched(variant)
+  run = batched("imagenet")
   before = run._cache_size()
   for severity in SEVERITIES:
     out = np.asarray(run(batch, normal, jnp.int32(severity)))
