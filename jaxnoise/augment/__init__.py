@@ -1,5 +1,7 @@
 """Augmentation and mixing: transforms `(rng, image) -> image` of one image, batches by vmap."""
 
+from jaxnoise.augment._auto_augment import auto_augment as auto_augment
+from jaxnoise.augment._auto_augment import sample_auto_augment as sample_auto_augment
 from jaxnoise.augment._boxes import box_mask as box_mask
 from jaxnoise.augment._boxes import cut_paste as cut_paste
 from jaxnoise.augment._boxes import kept_share as kept_share
@@ -10,17 +12,26 @@ from jaxnoise.augment._color import brightness as brightness
 from jaxnoise.augment._color import color as color
 from jaxnoise.augment._color import contrast as contrast
 from jaxnoise.augment._color import equalize as equalize
+from jaxnoise.augment._color import hue as hue
+from jaxnoise.augment._color import invert as invert
 from jaxnoise.augment._color import luma as luma
 from jaxnoise.augment._color import posterize as posterize
 from jaxnoise.augment._color import sharpness as sharpness
 from jaxnoise.augment._color import solarize as solarize
+from jaxnoise.augment._color import solarize_add as solarize_add
 from jaxnoise.augment._compose import Transform as Transform
 from jaxnoise.augment._compose import batched as batched
 from jaxnoise.augment._compose import compose as compose
 from jaxnoise.augment._compose import crop_flip as crop_flip
 from jaxnoise.augment._compose import identity as identity
 from jaxnoise.augment._compose import views as views
+from jaxnoise.augment._erasing import cutout as cutout
+from jaxnoise.augment._erasing import cutout_abs as cutout_abs
+from jaxnoise.augment._erasing import random_erasing as random_erasing
+from jaxnoise.augment._fast_auto_augment import fast_auto_augment as fast_auto_augment
+from jaxnoise.augment._fast_auto_augment import sample_fast_auto_augment as sample_fast_auto_augment
 from jaxnoise.augment._geometric import affine as affine
+from jaxnoise.augment._geometric import affine_nearest as affine_nearest
 from jaxnoise.augment._geometric import random_crop as random_crop
 from jaxnoise.augment._geometric import random_flip as random_flip
 from jaxnoise.augment._geometric import rotate as rotate
@@ -28,6 +39,9 @@ from jaxnoise.augment._geometric import shear_x as shear_x
 from jaxnoise.augment._geometric import shear_y as shear_y
 from jaxnoise.augment._geometric import translate_x as translate_x
 from jaxnoise.augment._geometric import translate_y as translate_y
+from jaxnoise.augment._jitter import color_jitter as color_jitter
+from jaxnoise.augment._jitter import gaussian_augment as gaussian_augment
+from jaxnoise.augment._jitter import sample_color_jitter as sample_color_jitter
 from jaxnoise.augment._mixing import inject_noise as inject_noise
 from jaxnoise.augment._mixing import mix as mix
 from jaxnoise.augment._mixing import noisy_mix as noisy_mix
@@ -38,8 +52,10 @@ from jaxnoise.augment._mixing import sparse_noise as sparse_noise
 from jaxnoise.augment._mixing import take_partners as take_partners
 from jaxnoise.augment._operations import ALL_OPERATIONS as ALL_OPERATIONS
 from jaxnoise.augment._operations import BASE_OPERATIONS as BASE_OPERATIONS
+from jaxnoise.augment._operations import POLICY_OPERATIONS as POLICY_OPERATIONS
 from jaxnoise.augment._operations import apply_operation as apply_operation
 from jaxnoise.augment._operations import augmix_chain as augmix_chain
+from jaxnoise.augment._operations import policy_chain as policy_chain
 from jaxnoise.augment._policies import AugMixDraw as AugMixDraw
 from jaxnoise.augment._policies import augmix as augmix
 from jaxnoise.augment._policies import augmix_combine as augmix_combine
@@ -49,3 +65,25 @@ from jaxnoise.augment._policies import sample_augmix as sample_augmix
 from jaxnoise.augment._policies import sample_torchvision_augmix as sample_torchvision_augmix
 from jaxnoise.augment._policies import torchvision_augmix as torchvision_augmix
 from jaxnoise.augment._policies import torchvision_augmix_policy as torchvision_augmix_policy
+from jaxnoise.augment._policy_tables import PolicyDraw as PolicyDraw
+from jaxnoise.augment._policy_tables import apply_policy as apply_policy
+from jaxnoise.augment._puzzle import PuzzleProblem as PuzzleProblem
+from jaxnoise.augment._puzzle import block_saliency as block_saliency
+from jaxnoise.augment._puzzle import gradient_saliency as gradient_saliency
+from jaxnoise.augment._puzzle import puzzle_energy as puzzle_energy
+from jaxnoise.augment._puzzle import puzzle_problem as puzzle_problem
+from jaxnoise.augment._puzzle_solver import solve_puzzle as solve_puzzle
+from jaxnoise.augment._rand_augment import ildoonet_rand_augment as ildoonet_rand_augment
+from jaxnoise.augment._rand_augment import rand_augment as rand_augment
+from jaxnoise.augment._rand_augment import (
+  sample_ildoonet_rand_augment as sample_ildoonet_rand_augment,
+)
+from jaxnoise.augment._rand_augment import sample_rand_augment as sample_rand_augment
+from jaxnoise.augment._resize import crop_resize as crop_resize
+from jaxnoise.augment._resize import random_resized_crop as random_resized_crop
+from jaxnoise.augment._resize import resize_center_crop as resize_center_crop
+from jaxnoise.augment._resize import sample_resized_crop as sample_resized_crop
+from jaxnoise.augment._transport import move_blocks as move_blocks
+from jaxnoise.augment._transport import puzzle_compose as puzzle_compose
+from jaxnoise.augment._transport import puzzle_mix as puzzle_mix
+from jaxnoise.augment._transport import transport_plan as transport_plan

@@ -110,6 +110,37 @@ def solarize(image: Array, threshold: Array | float) -> Array:
   return jnp.where(image.astype(jnp.float32) >= threshold, 255 - image, image)
 
 
+def solarize_add(image: Array, addition: Array | float) -> Array:
+  """Adds to every grey level, cuts at 255, truncates, and inverts the levels at or above 128.
+
+  Args:
+    image: [H, W, C] uint8.
+    addition: scalar, in grey levels, 0 to 110 in the published policies.
+
+  Source: the operation of this name in ildoonet's pytorch-randaugment.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> solarize_add(jnp.array([[[250, 117, 116]]], jnp.uint8), 11.0).ravel().tolist()
+    [0, 127, 127]
+  """
+  added = image.astype(jnp.float32) + addition
+  return solarize(jnp.clip(added, 0, 255).astype(jnp.uint8), 128)
+
+
+def invert(image: Array) -> Array:
+  """255 minus every grey level of one image [H, W, C] uint8.
+
+  Source: PIL's `ImageOps.invert`.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> invert(jnp.array([[[255, 100, 7]]], jnp.uint8)).ravel().tolist()
+    [0, 155, 248]
+  """
+  return 255 - image
+
+
 def luma(image: Array) -> Array:
   """The grey version of one image, round(0.299 R + 0.587 G + 0.114 B) in 16-bit fixed point.
 
@@ -224,3 +255,64 @@ def sharpness(image: Array, factor: Array | float) -> Array:
       total += level[i : height - 2 + i, j : width - 2 + j]
   smooth = level.at[1:-1, 1:-1].set((2 * total + 13) // 26)
   return blend(smooth, image, factor)
+
+
+def hue(image: Array, turns: Array | float) -> Array:
+  """Turns the hue of one image, in 8-bit HSV: h + trunc(255 turns) modulo 256.
+
+  The way to HSV and back rounds, so that even turn 0 changes grey levels. Integer arithmetic
+  throughout; PIL's floats fall one step of 256 short in the hue of 0.3 % of all colours.
+
+  Args:
+    image: [H, W, 3] uint8; [H, W, 1] is grey and returned as it is.
+    turns: scalar, -0.5 to 0.5; 1/3 makes red green.
+
+  Returns:
+    [H, W, C] uint8.
+
+  Raises:
+    InputError: if there are neither one nor three channels.
+
+  Source: torchvision's `adjust_hue` of a PIL image.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> hue(jnp.array([[[200, 0, 0]]], jnp.uint8), 1 / 3).ravel().tolist()
+    [0, 200, 0]
+  """
+  channels = image.shape[-1]
+  if channels == 1:
+    return image
+  if channels != 3:
+    raise InputError(f"image has {channels} channels; a hue needs 3 (or 1), drop the others")
+  div = jax.lax.div
+  red, green, blue = (image[..., c].astype(jnp.int32) for c in range(3))
+  high = jnp.maximum(red, jnp.maximum(green, blue))
+  spread = high - jnp.minimum(red, jnp.minimum(green, blue))
+  divisor = jnp.maximum(spread, 1)
+  # The hue in sixths of a turn, times the spread; the brightest channel says which third it is in.
+  third = jnp.where(green == high, 2 * divisor + blue - red, 4 * divisor + red - green)
+  third = jnp.where(red == high, green - blue, third)
+  third = jnp.where(third < 0, third + 6 * divisor, third)
+  angle = jnp.where(spread > 0, div(third * 85, 2 * divisor), 0)
+  saturation = div(spread * 255, jnp.maximum(high, 1))
+
+  angle = (angle + jnp.trunc(jnp.asarray(turns, jnp.float32) * 255).astype(jnp.int32)) & 255
+  sector = div(angle * 6, jnp.full_like(angle, 255))
+  part = angle * 6 - sector * 255
+  sector = jnp.where(sector == 6, 0, sector)
+  low = _round_quotient(high * (255 - saturation), 255)
+  falling = _round_quotient(high * (65025 - saturation * part), 65025)
+  rising = _round_quotient(high * (65025 - saturation * (255 - part)), 65025)
+  which = [sector == i for i in range(6)]
+  out = (
+    jnp.select(which, [high, falling, low, low, rising, high]),
+    jnp.select(which, [rising, high, high, falling, low, low]),
+    jnp.select(which, [low, low, rising, high, high, falling]),
+  )
+  return jnp.stack(out, axis=-1).astype(jnp.uint8)
+
+
+def _round_quotient(numerator: Array, denominator: int) -> Array:
+  """round(numerator / denominator), halves up, of non-negative integers."""
+  return jax.lax.div(2 * numerator + denominator, jnp.full_like(numerator, 2 * denominator))

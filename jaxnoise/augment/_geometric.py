@@ -102,6 +102,48 @@ def affine(image: Array, displacement: Array, *, fill: Fill = 0.0) -> Array:
   return jnp.stack(out, axis=-1)
 
 
+def affine_nearest(image: Array, displacement: Array, *, fill: Fill = 0.0) -> Array:
+  """Resamples one image like `affine`, taking the nearest pixel instead of interpolating.
+
+  Places are 16.16 fixed-point numbers, as in PIL, so that a place on the border of two pixels falls
+  to the same one: x_in = (a_0 x + a_1 y + a_2) >> 16 with a_i = floor(65536 A_i + 1/2).
+
+  Args:
+    image: [H, W, C], any dtype; sides below 32768.
+    displacement: [2, 3], in pixels about the image's centre; zeros are the identity.
+    fill: the value outside the image on the image's own scale, one number or C numbers.
+
+  Returns:
+    [H, W, C] of the image's dtype; differentiable in the image.
+
+  Source: behaviour of PIL's `Image.transform` with AFFINE and NEAREST.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> image = jnp.arange(4.0).reshape(1, 4, 1)
+    >>> move = jnp.array([[0, 0, 0.7], [0, 0, 0]])
+    >>> affine_nearest(image, move, fill=9.0).ravel().tolist()
+    [1.0, 2.0, 3.0, 9.0]
+  """
+  height, width, channels = image.shape
+  d = displacement.astype(jnp.float32)
+  # From the displacement of the centre to that of the first pixel's centre.
+  start = d[:, 2] + d[:, 0] * (0.5 - width / 2) + d[:, 1] * (0.5 - height / 2) + 0.5
+  slopes = jnp.floor(d[:, :2] * 65536 + 0.5).astype(jnp.int32)
+  start = jnp.floor(start * 65536 + 0.5).astype(jnp.int32)
+  row, column = jnp.mgrid[:height, :width]
+  x = column + ((slopes[0, 0] * column + slopes[0, 1] * row + start[0]) >> 16)
+  y = row + ((slopes[1, 0] * column + slopes[1, 1] * row + start[1]) >> 16)
+  inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+  index = jnp.clip(y, 0, height - 1) * width + jnp.clip(x, 0, width - 1)
+  fill = jnp.broadcast_to(jnp.asarray(fill, image.dtype), (channels,))
+  out = [
+    jnp.where(inside, taps[0].astype(image.dtype), fill[channel])
+    for channel, taps in enumerate(_gather(image, [index]))
+  ]
+  return jnp.stack(out, axis=-1)
+
+
 def _gather(image: Array, indices: list[Array]) -> list[list[Array]]:
   """Returns, per channel, the pixels at each of the flat indices."""
   height, width, channels = image.shape
