@@ -21,6 +21,7 @@ _PACKAGES = (
   "metrics",
   "models",
   "reporting",
+  "theory",
   "training",
 )
 
