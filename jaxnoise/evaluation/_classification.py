@@ -78,7 +78,7 @@ class TestSet:
   def __init__(self, pool: data_lib.Pool, batch_size: int, mesh: Mesh):
     self._pool, self._everywhere = pool, sharding.replicated(mesh)
     self.arrays = data_lib.pool_data(pool, self._everywhere)
-    self.count = pool.size
+    self.count, self.image_shape = pool.size, tuple(pool.images.shape[1:])
     devices = mesh.shape["data"]
     size = -(-min(batch_size, self.count) // devices) * devices
     self._order = data_lib.padded_batches(self.count, size)

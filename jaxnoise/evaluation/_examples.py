@@ -123,7 +123,7 @@ def samples(
         "label": int(label[i]),
         "prediction": int(prediction[i]),
         "probability": round(float(confidence[i]), 4),
-        "png": _png(images[i]),
+        "png": png_text(images[i]),
       }
       for i in positions
     ]
@@ -131,12 +131,15 @@ def samples(
   return {"spread": rows(spread), "mistakes": rows(wrong)}
 
 
-def _png(image: np.ndarray) -> str:
-  """Base64 of a PNG; channels that are no colours are shown as their mean."""
+def png_text(image: np.ndarray, longest: tuple[int, int] = (_LONGEST, _LONGEST)) -> str:
+  """Base64 of a PNG of an image [H, W, C] uint8; channels that are no colours become their mean.
+
+  It is made no larger than `longest`, (width, height) in pixels.
+  """
   if image.shape[-1] != 3:
     image = image.mean(axis=-1).round().astype(np.uint8)
   picture = Image.fromarray(image)
-  picture.thumbnail((_LONGEST, _LONGEST))
+  picture.thumbnail(longest)
   with io.BytesIO() as file:
     picture.save(file, "png", optimize=True)
     return base64.b64encode(file.getvalue()).decode()

@@ -1,4 +1,4 @@
-"""The (corruption, severity) table of a network."""
+"""The (corruption, severity) table of a network, and its means as the papers print them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from jaxnoise.evaluation import _classification
 Cells = dict[str, metrics.CorruptionTable]
 """"accuracy", "conditional", "nll", "ece" -> {(corruption, severity): (sum, count)}."""
 
+_IMAGENET_SIDE = 64
 
 Views = Callable[[str, int], Iterator[tuple[Array, Array, Array]]]
 """(corruption, severity) -> the corrupted test set in batches of (image, label, mask), every time
@@ -40,7 +41,23 @@ class CorruptedPools(Protocol):
     ...
 
 
-def generated_views(test_set: _classification.TestSet, rng: PRNGKey) -> Views:
+def corruption_variant(image_shape: Sequence[int]) -> str:
+  """Whose parameters a benchmark would have for such images: "cifar" below 64 pixels a side.
+
+  Example:
+    >>> from jaxnoise import evaluation
+    >>> evaluation.corruption_variant((32, 32, 3)), evaluation.corruption_variant((224, 224, 3))
+    ('cifar', 'imagenet')
+  """
+  return "imagenet" if min(image_shape[:2]) >= _IMAGENET_SIDE else "cifar"
+
+
+def generated_views(
+  test_set: _classification.TestSet,
+  rng: PRNGKey,
+  variant: str | None = None,
+  textures: Array | None = None,
+) -> Views:
   """Corrupts the test set on the device, batch by batch.
 
   The draws depend on the key, the corruption, the severity and the example's position alone: every
@@ -49,11 +66,16 @@ def generated_views(test_set: _classification.TestSet, rng: PRNGKey) -> Views:
   Args:
     test_set: the clean images.
     rng: key of the corruptions.
+    variant: "cifar" or "imagenet"; None is what `corruption_variant` says of the images.
+    textures: of frost, from `data.frost_textures`; None for generated ice.
   """
+  variant = variant or corruption_variant(test_set.image_shape)
+  given = {"variant": variant, **({} if textures is None else {"textures": textures})}
 
   def views(name: str, severity: int) -> Iterator[tuple[Array, Array, Array]]:
     for image, label, mask, index in test_set:
-      yield corruptions.corrupt(rng, image, name, severity, index=index), label, mask
+      options = given if name == "frost" else {"variant": variant}
+      yield corruptions.corrupt(rng, image, name, severity, index=index, **options), label, mask
 
   return views
 
@@ -109,16 +131,46 @@ def corruption_table(
     for severity in severities:
       if stop():
         return None
-      parts: list[list[_classification.Measured]] = [[] for _ in states]
-      for batch in views(name, severity):
-        for part, state in zip(parts, states, strict=True):
-          part.append(measure(state, *batch))
-      for part, before, cells in zip(parts, clean, out, strict=True):
-        for predictor, tables in cells.items():
-          values = _classification.merge([p[predictor] for p in part], test_set.count)
-          # Fetched pair by pair: a tree map would sort the names of the tables.
-          for field, pair in _cell(values, before[predictor]["correct"]).items():
-            tables.setdefault(field, {})[name, severity] = jax.device_get(pair)
+      measured = corruption_cell(measure, states, clean, views(name, severity), test_set.count)
+      for of_state, cells in zip(measured, out, strict=True):
+        for predictor, pairs in of_state.items():
+          for field, pair in pairs.items():
+            cells[predictor].setdefault(field, {})[name, severity] = pair
+  return out
+
+
+def corruption_cell(
+  measure: _classification.Measure,
+  states: Sequence[TrainState],
+  clean: Sequence[Mapping[str, Mapping[str, Any]]],
+  views: Iterator[tuple[Array, Array, Array]],
+  count: int,
+) -> list[dict[str, dict[str, tuple[Any, Any]]]]:
+  """Measures every predictor under one corruption at one severity.
+
+  Args:
+    measure: from `make_measure`.
+    states: of the networks to test, one per seed.
+    clean: what `measure_set` says of each on the clean images.
+    views: the corrupted images in batches.
+    count: images in the set.
+
+  Returns:
+    For each state: predictor -> field of `Cells` -> (sum, count), on the host.
+  """
+  parts: list[list[_classification.Measured]] = [[] for _ in states]
+  for batch in views:
+    for part, state in zip(parts, states, strict=True):
+      part.append(measure(state, *batch))
+  out = []
+  for part, before in zip(parts, clean, strict=True):
+    pairs = {}
+    for predictor in before:
+      values = _classification.merge([p[predictor] for p in part], count)
+      cell = _cell(values, before[predictor]["correct"])
+      # Fetched pair by pair: a tree map would sort the names of the tables.
+      pairs[predictor] = {field: jax.device_get(pair) for field, pair in cell.items()}
+    out.append(pairs)
   return out
 
 

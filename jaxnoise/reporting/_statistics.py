@@ -54,6 +54,11 @@ class Estimate:
     mean = f"{self.mean * scale:{sign}.{digits}f}"
     return mean if self.n == 1 else f"{mean} ± {self.error * scale:.{digits}f}"
 
+  def range_text(self, scale: float = 100.0, digits: int = 1) -> str:
+    """ "95.3 (95.2 / 95.4)", mean (min / max), as NoisyMix prints it; alone where n is 1."""
+    mean, low, high = (f"{v * scale:.{digits}f}" for v in (self.mean, self.low, self.high))
+    return mean if self.n == 1 else f"{mean} ({low} / {high})"
+
 
 def estimate(values: Sequence[float] | np.ndarray) -> Estimate:
   """Returns the mean with its standard error, sd / sqrt(n), and the range.

@@ -64,6 +64,12 @@ thead th { border-bottom: 1px solid var(--line); font-weight: 600; }
 .scores tbody th { vertical-align: top; white-space: normal; min-width: 8rem; }
 .scores thead th { white-space: normal; vertical-align: bottom; min-width: 6rem; }
 .scores thead th:last-child { min-width: 0; }
+.strip img { display: block; height: 4.2rem; width: auto; max-width: none;
+  image-rendering: pixelated; }
+.strip td { text-align: left; padding: .15rem .6rem; }
+.strip tbody th { vertical-align: middle; }
+.strip .heads { display: flex; }
+.strip .heads span { flex: 1; text-align: center; font-weight: 500; font-size: .85rem; }
 .pairs td:nth-child(2), .pairs th:nth-child(2) { text-align: left; }
 .pair { display: flex; flex-wrap: wrap; gap: 1.2rem 3rem; align-items: start; }
 .pair > div { max-width: 100%; }

@@ -17,14 +17,20 @@ from jaxnoise.training.resolve import call
 NUM_STANDARD = 15
 
 
-def corruption_names(names: tuple[str, ...]) -> tuple[str, ...]:
+def corruption_names(
+  names: tuple[str, ...], field: str = "config.evaluate.corruptions"
+) -> tuple[str, ...]:
   """Resolves ("all",) and ("standard",), and checks other names.
+
+  Args:
+    names: what was asked for.
+    field: where, for messages.
 
   Raises:
     InputError: for an unknown corruption, with the closest names.
   """
   groups = {("all",): corruptions.NAMES, ("standard",): corruptions.STANDARD}
-  return _chosen(names, groups, corruptions.NAMES)
+  return _chosen(names, groups, corruptions.NAMES, field)
 
 
 def load_corrupted(config: Mapping[str, Any], source: data.Source) -> data.Corrupted | None:
@@ -60,14 +66,17 @@ def check_corruptions(config: Mapping[str, Any], image_shape: tuple[int, ...]) -
     )
 
 
-def _chosen(names: tuple[str, ...], groups: Mapping, known: tuple[str, ...]) -> tuple[str, ...]:
+def _chosen(
+  names: tuple[str, ...],
+  groups: Mapping,
+  known: tuple[str, ...],
+  field: str = "config.evaluate.corruptions",
+) -> tuple[str, ...]:
   if tuple(names) in groups:
     return groups[tuple(names)]
   for name in names:
     if name not in known:
-      raise InputError(
-        f"config.evaluate.corruptions has {name!r}, no such corruption: " + closest(name, known)
-      )
+      raise InputError(f"{field} has {name!r}, no such corruption: {closest(name, known)}")
   return tuple(names)
 
 

@@ -130,13 +130,13 @@ def _clean_table(
       "correct": per_class,
     },
     "confusion": matrices,
-    "examples": {"test_crc32": _fingerprint(source), "correct": correct},
+    "examples": {"test_crc32": fingerprint(source.test_images, label), "correct": correct},
   }
 
 
-def _fingerprint(source: data_lib.Source) -> int:
-  """CRC32 of the test images and labels: runs with the same one are compared image by image."""
-  images, labels = np.ascontiguousarray(source.test_images), source.test_labels
+def fingerprint(images: np.ndarray, labels: np.ndarray) -> int:
+  """CRC32 of a set's images and labels: runs with the same one are compared image by image."""
+  images = np.ascontiguousarray(images)
   return zlib.crc32(np.ascontiguousarray(labels, "<i4"), zlib.crc32(images))
 
 

@@ -198,12 +198,21 @@ class Progress:
   Args:
     total: steps of the run.
     start: the step it resumes from.
-    examples_per_step: for the rate.
+    examples_per_step: for the rate; 0 shows none.
     quiet: print nothing.
+    unit: what a step is called.
   """
 
-  def __init__(self, total: int, start: int, examples_per_step: int, quiet: bool = False):
+  def __init__(
+    self,
+    total: int,
+    start: int,
+    examples_per_step: int,
+    quiet: bool = False,
+    unit: str = "step",
+  ):
     self._total, self._start, self._per_step = total, start, examples_per_step
+    self._unit = unit
     self._begun = self._told = time.monotonic()
     self._timed = False
     self._quiet = quiet
@@ -221,8 +230,11 @@ class Progress:
       self._task = self._bar.add_task("training", total=total, completed=start, rate="")
       self._bar.start()
 
-  def _rate(self, step: int) -> float:
-    return (step - self._start) * self._per_step / max(time.monotonic() - self._begun, 1e-9)
+  def _rate(self, step: int) -> str:
+    if not self._per_step:
+      return ""
+    rate = (step - self._start) * self._per_step / max(time.monotonic() - self._begun, 1e-9)
+    return f"{rate:,.0f} images/s  "
 
   def update(self, step: int, text: str, *, row: bool = False) -> None:
     """Tells how far the run is, at most once a second on a terminal.
@@ -237,7 +249,7 @@ class Progress:
       self._timed, self._start, self._begun = True, step, now
     if self._quiet or (not row and (self._bar is None or now - self._told < 1)):
       return
-    rate = f"{self._rate(step):,.0f} images/s"
+    rate = self._rate(step)
     if self._bar is not None:
       self._told = now
       self._bar.update(self._task, completed=step, rate=rate, description=text or "training")
@@ -246,7 +258,7 @@ class Progress:
       self._told = now
       done = max(step - self._start, 1)
       left = (now - self._begun) / done * (self._total - step)
-      print(f"step {step}/{self._total}  {rate}  {left:.0f} s left  {text}", flush=True)
+      print(f"{self._unit} {step}/{self._total}  {rate}{left:.0f} s left  {text}", flush=True)
 
   def close(self) -> None:
     """Ends the bar."""

@@ -1,0 +1,121 @@
+"""The tables of a suite read back, and its numbers under the names that papers give them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxnoise.core.errors import InputError
+from jaxnoise.reporting._statistics import Estimate, estimate
+from jaxnoise.training import writers
+
+
+class Number(NamedTuple):
+  """One number of a suite, over the seeds.
+
+  Attributes:
+    part: the table that it is in.
+    label: what it is called.
+    value: over seeds.
+    scale: 100 for percent, 1 for what has no unit.
+    digits: decimals that are shown.
+  """
+
+  part: str
+  label: str
+  value: Estimate
+  scale: float
+  digits: int
+
+  def text(self) -> str:
+    """Mean (minimum / maximum)."""
+    return self.value.range_text(self.scale, self.digits)
+
+
+_PERCENT, _PLAIN = (100.0, 2), (1.0, 4)
+_LABELS: Mapping[str, Mapping[str, tuple[str, tuple[float, int]]]] = {
+  "calibration": {
+    "accuracy": ("accuracy, clean", _PERCENT),
+    "ece": ("ECE", _PERCENT),
+    "rms": ("RMS calibration error, adaptive bins", _PERCENT),
+    "rms_drop_last": ("the same without the last bin", _PERCENT),
+    "max": ("largest gap of an adaptive bin", _PERCENT),
+    "aurra": ("AURRA", _PERCENT),
+    "nll": ("NLL, nats", _PLAIN),
+    "brier": ("Brier score", _PLAIN),
+    "temperature": ("temperature", _PLAIN),
+    "scaled_ece": ("ECE at that temperature", _PERCENT),
+    "scaled_rms": ("RMS calibration error at that temperature", _PERCENT),
+    "scaled_nll": ("NLL at that temperature, nats", _PLAIN),
+    "scaled_brier": ("Brier score at that temperature", _PLAIN),
+  },
+  "corruptions": {
+    "mean_accuracy": ("accuracy, corrupted", _PERCENT),
+    "without_noise": ("accuracy, corrupted, without noise", _PERCENT),
+    "noise": ("accuracy, noise", _PERCENT),
+    "blur": ("accuracy, blur", _PERCENT),
+    "weather": ("accuracy, weather", _PERCENT),
+    "digital": ("accuracy, digital", _PERCENT),
+    "mean_conditional": ("accuracy, corrupted, of those right when clean", _PERCENT),
+    "mean_all": ("accuracy, validation corruptions included", _PERCENT),
+    "mean_ece": ("ECE, corrupted", _PERCENT),
+    "mce": ("mCE", _PERCENT),
+  },
+  "sequences": {
+    "mean_flip_probability": ("flip probability", _PERCENT),
+    "without_noise": ("flip probability, without noise", _PERCENT),
+    "mean_flip_rate": ("flip rate", _PERCENT),
+    "rate_without_noise": ("flip rate, without noise", _PERCENT),
+    "mean_top5_distance": ("top-5 distance", _PLAIN),
+  },
+}
+PARTS = ("calibration", "corruptions", "sequences", "fgsm", "pgd")
+
+
+def read_suite(run_dir: str | Path, suite: str) -> dict[str, dict[str, Any]]:
+  """The complete tables of a suite, by name.
+
+  Raises:
+    InputError: where there are none.
+  """
+  folder = Path(run_dir) / "tables" / suite
+  found = {}
+  for path in sorted(folder.glob("*.json")):
+    table = writers.read_json(path)
+    if table.get("complete"):
+      found[path.stem] = table
+  if not found:
+    raise InputError(
+      f"{run_dir} has no complete table of the suite {suite}; measure it with "
+      f"python -m jaxnoise.evaluate {run_dir} --suite={suite}"
+    )
+  order = [name for name in PARTS if name in found]
+  return {name: found[name] for name in (*order, *(n for n in found if n not in order))}
+
+
+def numbers(tables: Mapping[str, Mapping[str, Any]], predictor: str) -> Iterator[Number]:
+  """Every number of the summaries that has a name, in the order of the parts."""
+  for part, table in tables.items():
+    summary = table["summary"].get(predictor, {})
+    if part in ("fgsm", "pgd"):
+      for cell, values in summary.items():
+        label = f"accuracy, {part.upper()} {cell.replace('linf', 'l∞').replace('l2', 'l₂')}"
+        yield Number(part, label, estimate(values), *_PERCENT)
+      continue
+    for field, (label, (scale, digits)) in _LABELS.get(part, _LABELS["calibration"]).items():
+      if field in summary:
+        yield Number(part, label, estimate(summary[field]), scale, digits)
+
+
+def predictors(tables: Mapping[str, Mapping[str, Any]]) -> list[str]:
+  """What was measured, the headline first."""
+  return list(next(iter(tables.values()))["summary"])
+
+
+def cell_array(table: Mapping[str, Any], predictor: str, field: str) -> np.ndarray:
+  """[seeds, cells] of one field."""
+  rows = [[row[field] for row in values[predictor]] for values in table["cells"].values()]
+  return np.asarray(rows, float).T

@@ -1,0 +1,204 @@
+"""python -m jaxnoise.evaluate: what it measures, that it goes on where it was, what it refuses."""
+
+import json
+import shutil
+
+import flax.linen as nn
+import numpy as np
+import pytest
+
+from jaxnoise import data, evaluate, models, reporting
+from jaxnoise.training import experiment, schema, suites, writers
+
+SOURCE = data.generated(num_train=40, num_test=15, num_classes=3, size=8)
+SMALL = ["--only=calibration,corruptions,fgsm", "--corruptions=contrast,shot_noise"]
+
+
+class Tiny(nn.Module):
+  """A network that compiles in no time."""
+
+  num_classes: int
+
+  @nn.compact
+  def __call__(self, image, train=False):
+    return nn.Dense(self.num_classes)(nn.relu(nn.Dense(8)(image.mean(axis=2))).mean(axis=1))
+
+
+def tiny(num_classes, *, dtype=None):
+  return Tiny(num_classes)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def listed():
+  """The command knows networks by their names in `jaxnoise.models` alone."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(models, "tiny_evaluated", tiny, raising=False)
+    yield
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+  """Three seeds, held-out examples, two predictors."""
+  folder = tmp_path_factory.mktemp("evaluated")
+  path = folder / "data.npz"
+  np.savez(
+    path, train_images=SOURCE.images, train_labels=SOURCE.labels, test_images=SOURCE.test_images,
+    test_labels=SOURCE.test_labels,
+  )  # fmt: skip
+  config = schema.check({
+    "total": "3 steps", "batch_size": 16, "seeds": 3,
+    "data": {"name": "npz", "path": str(path), "holdout": 9},
+    "model": {"name": "tiny_evaluated"}, "wrappers": ("with_ema",),
+    "evaluate": {"batch_size": 15, "every": "3 steps"}, "checkpoint": {"every": "3 steps"},
+  })  # fmt: skip
+  experiment.run(config, folder / "run", quiet=True)
+  return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained, tmp_path_factory):
+  """The same with a suite measured by the command."""
+  run = tmp_path_factory.mktemp("measured") / "run"
+  shutil.copytree(trained, run)
+  assert evaluate.main([str(run), "--suite=robustness", *SMALL]) == 0
+  return run
+
+
+def refused(argv, capsys):
+  assert evaluate.main([str(part) for part in argv]) == 2
+  lines = capsys.readouterr().err.strip().splitlines()
+  assert len(lines) == 1
+  return lines[0]
+
+
+def test_measures_every_seed_and_predictor_into_tables_and_a_page(evaluated):
+  tables = reporting.read_suite(evaluated, "robustness")
+  assert list(tables) == ["calibration", "corruptions", "fgsm"]
+  for table in tables.values():
+    assert table["seeds"] == [0, 1, 2] and table["step"] == 3 and table["n"] == 15
+    assert sorted(table["summary"]) == ["ema", "student"]
+  assert len(tables["corruptions"]["cells"]) == 10
+  assert tables["calibration"]["settings"]["held_out"] == 9
+  clean = writers.read_json(evaluated / "tables" / "clean.json")["predictors"]["student"]
+  summary = tables["calibration"]["summary"]["student"]
+  np.testing.assert_allclose(summary["accuracy"], clean["accuracy"], rtol=1e-6)
+  np.testing.assert_allclose(summary["ece"], clean["ece"], atol=1e-6)
+  page = (evaluated / "robustness.html").read_text()
+  for words in ("Corruptions at every severity", "shot noise", "FGSM", "at the fitted temperature"):
+    assert words in page
+  value = reporting.estimate(tables["corruptions"]["summary"]["student"]["mean_accuracy"])
+  assert value.range_text(100.0, 2) in page and page.count("data:image/png") == 2
+  lines = reporting.suite_lines(evaluated, "robustness")
+  assert any("accuracy, corrupted" in line and value.range_text(100.0, 2) in line for line in lines)
+  assert str(evaluated) not in page
+
+
+def test_only_what_is_missing_is_measured_again(evaluated, tmp_path, monkeypatch, capsys):
+  run = tmp_path / "run"
+  shutil.copytree(evaluated, run)
+  path = run / "tables" / "robustness" / "corruptions.json"
+  before = path.read_text()
+  table = json.loads(before)
+  del table["cells"]["shot_noise/2"]
+  writers.write_json(path, {**table, "complete": False})
+  calls = []
+  whole = suites.evaluation.corruption_part
+
+  def watched(*args, **kwargs):
+    part = whole(*args, **kwargs)
+    measure = part.measure
+    object.__setattr__(part, "measure", lambda cell: calls.append(cell) or measure(cell))
+    return part
+
+  monkeypatch.setattr(suites.evaluation, "corruption_part", watched)
+  assert evaluate.main([str(run), "--suite=robustness", *SMALL]) == 0
+  assert calls == ["shot_noise/2"]
+  assert path.read_text() == before  # bitwise: draws depend on nothing that a restart changes
+  assert "9 of 10 cells are there already" in capsys.readouterr().out
+
+
+def test_relative_to_another_run(evaluated, trained, tmp_path):
+  run = tmp_path / "run"
+  shutil.copytree(trained, run)
+  given = ["--only=corruptions", SMALL[1], f"--reference={evaluated}"]
+  assert evaluate.main([str(run), "--suite=robustness", *given]) == 0
+  table = reporting.read_suite(run, "robustness")["corruptions"]
+  accuracy = np.array(
+    [[row["accuracy"] for row in cell["student"]] for cell in table["cells"].values()]
+  ).reshape(2, 5, 3)
+  errors = (1 - accuracy).mean(axis=1)
+  expected = (errors / errors.mean(axis=-1, keepdims=True)).mean(axis=0)
+  np.testing.assert_allclose(table["summary"]["student"]["mce"], expected, rtol=1e-5)
+  assert table["notes"]["reference"] == str(evaluated)
+
+
+def test_renditions_among_the_classes_that_are_there(tmp_path, capsys):
+  from PIL import Image
+
+  rng = np.random.default_rng(0)
+
+  def folder(root, names, count):
+    for name in names:
+      (root / name).mkdir(parents=True)
+      for i in range(count):
+        image = Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8))
+        image.save(root / name / f"{i}.png")
+
+  for split, count in (("train", 4), ("test", 2)):
+    folder(tmp_path / "set" / split, ("ant", "bee", "cat"), count)
+  folder(tmp_path / "drawings", ("bee", "cat"), 3)
+  folder(tmp_path / "foreign", ("bee", "dog"), 1)
+  config = schema.check({
+    "total": "1 steps", "batch_size": 8,
+    "data": {"name": "folder", "path": str(tmp_path / "set")}, "model": {"name": "tiny_evaluated"},
+    "evaluate": {"batch_size": 6},
+  })  # fmt: skip
+  run = tmp_path / "run"
+  experiment.run(config, run, quiet=True)
+  given = [run, "--suite=renditions"]
+  assert evaluate.main([*map(str, given), f"--images={tmp_path / 'drawings'}"]) == 0
+  table = reporting.read_suite(run, "renditions")["drawings"]
+  assert table["settings"]["classes"] == 2 and table["settings"]["images"] == 6
+  assert 0 <= table["summary"]["student"]["accuracy"][0] <= 1
+  assert "the network chooses among these alone" in (run / "renditions.html").read_text()
+  assert "images is empty" in refused(given, capsys)
+  assert "dog" in refused([*given, f"--images={tmp_path / 'foreign'}"], capsys)
+
+
+@pytest.mark.parametrize(
+  ("flags", "words"),
+  [
+    (["--suite=robustnes"], "suite is 'robustnes', no such suite: did you mean 'robustness'"),
+    (["--suite=robustness", "--only=pdg"], "'pdg' is no part of the suite robustness"),
+    (["--suite=robustness", "--corruptions=contrst"], "corruptions has 'contrst', no such"),
+    (["--suite=robustness", "--severities=1,6"], "severities has 6"),
+    (["--suite=robustness", "--restarts=0"], "restarts is 0; it must be 1 or larger"),
+    (["--suite=robustness", "--checkpoint=7"], "has no checkpoint 7"),
+    (["--suite=robustness", "--checkpoint=first"], "checkpoint is 'first'"),
+    (["--suite=robustness", "--reference=alexnet"], "whose errors are those on ImageNet-C"),
+    (["--suite=robustness", "--reference=nowhere"], "has no complete table of corruptions"),
+    (["--suite=renditions", "--images=x"], "have no names"),
+  ],
+)
+def test_bad_input_is_one_sentence_and_nothing_is_measured(trained, flags, words, capsys):
+  assert words in refused([trained, *flags], capsys)
+  assert not (trained / "tables" / "robustness").exists()
+
+
+def test_bad_runs(tmp_path, capsys):
+  assert "does not exist" in refused([tmp_path / "none", "--suite=robustness"], capsys)
+
+
+def test_a_label_space_that_does_not_match(trained, tmp_path, capsys):
+  run = tmp_path / "run"
+  shutil.copytree(trained, run)
+  other = tmp_path / "other.npz"
+  more = data.generated(num_train=40, num_test=15, num_classes=4, size=8)
+  np.savez(
+    other, train_images=more.images, train_labels=more.labels, test_images=more.test_images,
+    test_labels=more.test_labels,
+  )  # fmt: skip
+  said = refused([run, "--suite=robustness", f"--path={other}"], capsys)
+  assert "classes" in said or "trained on" in said
+
+
