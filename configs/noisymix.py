@@ -10,7 +10,7 @@ wrn28_2. `row`: a row of the ablation table, with A = AugMix data, M = feature m
 J = Jensen-Shannon stability, - where it is off: AMNJ is NoisyMix, ---- the baseline.
 
 Published test accuracy in %, mean (min / max) of 5 seeds, clean and mean over the 15 common
-corruptions at 5 severities (this version implements 8 of the 15, and its mean is over these):
+corruptions at 5 severities:
 
   network          CIFAR-10                                CIFAR-100
   preactresnet18   95.3 (95.2/95.3)  91.2 (91.1/91.3)      79.7 (79.6/79.9)  71.0 (70.3/71.3)
@@ -73,7 +73,8 @@ def get_config(argument: str = "") -> ConfigDict:
   config.batch_size = 128
   config.data.name = choice["dataset"]
   config.data.remainder = "keep"
-  config.first = {"padding": 4, "flip": True}
+  config.first.padding = 4
+  config.first.flip = True
   config.policy = ConfigDict({"name": "augmix", "width": 3, "depth": -1, "severity": 3.0})
   if not augmix:
     config.policy = ConfigDict({"name": ""})

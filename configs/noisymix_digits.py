@@ -26,7 +26,7 @@ def get_config(argument: str = "") -> ConfigDict:
   config.batch_size = 64
   config.data.name = "digits"
   config.data.holdout = 144
-  config.first = {"padding": 1, "flip": False}
+  config.first.padding = 1
   half = (0.5, 0.5, 0.5)
   config.model = ConfigDict(
     {"name": "wide_resnet", "depth": 10, "widen_factor": 1, "mean": half, "std": half}

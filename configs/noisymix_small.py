@@ -27,7 +27,8 @@ def get_config(argument: str = "") -> ConfigDict:
   config.batch_size = 128
   config.data.name = "npz"
   config.data.holdout = 1000
-  config.first = {"padding": 2, "flip": True}
+  config.first.padding = 2
+  config.first.flip = True
   half = (0.5, 0.5, 0.5)
   config.model = ConfigDict(
     {"name": "wide_resnet", "depth": 16, "widen_factor": 1, "mean": half, "std": half}

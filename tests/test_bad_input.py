@@ -61,7 +61,7 @@ CASES = [
     [SMOKE, "--config.method.name=knowledge_distillation", "--config.policy.name="],
     "config.teacher is empty",
   ),
-  ("policy_unused", [SMOKE, "--config.method.name=erm"], "config.policy.name is set, but erm"),
+  ("policy_unused", [SMOKE, "--config.method.name=free_at"], "policy.name is set, but free_at"),
   ("policy_value", [SMOKE, "--config.policy.severity=20.0"], "config.policy: "),
   ("policy_is_no_transform", [SMOKE, "--config.policy.name=sparse_noise"], "no such name"),
   ("loss_of_other_arguments", [DIGITS + ":method=erm", "--config.method.loss=hinton"], "no such"),

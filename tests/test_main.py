@@ -197,7 +197,7 @@ def test_the_recipe_is_the_paper_s():
   assert (method["alpha"], method["add_noise"], method["mult_noise"]) == (1.0, 0.5, 0.5)
   assert (method["sparsity"], method["jsd_weight"], method["stages"]) == (0.65, 12.0, (0, 1, 2, 3))
   assert config["policy"] == {"name": "augmix", "width": 3, "depth": -1, "severity": 3.0}
-  assert config["first"] == {"padding": 4, "flip": True}
+  assert (config["first"]["padding"], config["first"]["flip"]) == (4, True)
   assert config["model"]["mean"] == (0.5, 0.5, 0.5) == config["model"]["std"]
   wide = config_of("configs/noisymix.py", "network=wrn28_4")["config"]["model"]
   assert (wide["depth"], wide["widen_factor"], wide["dropout"]) == (28, 4, 0.1)

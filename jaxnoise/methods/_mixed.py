@@ -40,7 +40,10 @@ def one_view(
 def mixed_loss(
   out: Output, batch: Batch, partners: Array, lam: Array, loss: _base.Loss, num_classes: int
 ) -> tuple[Array, Aux]:
-  """Returns what a `LossFn` returns, for labels and weights mixed with their partners'."""
+  """Returns what a `LossFn` returns, for labels and weights mixed with their partners'.
+
+  `lam` is the share of the own label, a scalar or [B].
+  """
   targets = _base.one_hot(batch["label"], num_classes)
   weight = batch.get("weight")
   value, per_example, metrics = mixup_objective(
@@ -67,7 +70,7 @@ def mixup_objective(
 ) -> tuple[Array, Array, dict[str, tuple[Array, Array]]]:
   """Computes the loss of mixed labels, the label term of every mixing method.
 
-  L = sum_i [lam w_i l(z_i, t_i) + (1 - lam) w_j l(z_i, t_j)] / sum w,   j = sigma(i).
+  L = sum_i [lam_i w_i l(z_i, t_i) + (1 - lam_i) w_j l(z_i, t_j)] / sum w,   j = sigma(i).
 
   The loss is mixed, not its target. For one that is linear in the target, cross-entropy among them,
   the two are the same.
@@ -76,7 +79,8 @@ def mixup_objective(
     logits: [B, K], of the mixed examples.
     targets: [B, K] distributions.
     partner_targets: [B, K], those of the partners, targets[sigma].
-    lam: scalar in [0, 1]; 1 gives the loss of the examples' own labels.
+    lam: in [0, 1], a scalar for the whole batch or [B] for each example; 1 gives the loss of the
+      examples' own labels.
     loss: (logits [B, K], targets [B, K]) -> [B].
     weight: [B] example weights or None for 1.
     partner_weight: [B], weight[sigma]; None for 1.
@@ -105,6 +109,7 @@ def mixup_objective(
   if weight is None:
     return jnp.mean(mixed), own, metrics
   w, w_other = (jax.lax.stop_gradient(v).astype(own.dtype) for v in (weight, partner_weight))
-  # The sum of weights is that of both terms: a permutation leaves it as it is.
+  # A permutation leaves the sum of weights as it is. Over the terms' own shares it would differ
+  # where lam is one for each example; the batch's sum is the contract of every method.
   value = jnp.sum(lam * w * own + (1 - lam) * w_other * other) / jnp.sum(w)
   return value, own, metrics

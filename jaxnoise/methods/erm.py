@@ -9,7 +9,7 @@ from jaxnoise.core import reduce
 from jaxnoise.core.rng import Streams
 from jaxnoise.core.state import TrainState
 from jaxnoise.core.types import Array, Aux, Batch, LossFn, Method, Network, Params, PRNGKey, Spec
-from jaxnoise.methods import _base
+from jaxnoise.methods import _base, _mixed
 
 
 def erm(
@@ -19,9 +19,13 @@ def erm(
   loss: str | _base.Loss = "cross_entropy",
   loss_args: Mapping[str, object] | None = None,
   first: _base.Transform = augment.identity,
+  policy: _base.Transform | None = None,
   dropout: float | None = None,
 ) -> Method:
   """Minimises sum_i w_i l(f(x_i), y_i) / sum_i w_i with w_i = 1 unless a wrapper weighs.
+
+  x_i is the image after `first` and then `policy`: AutoAugment, RandAugment, Cutout and the like
+  are this method with the policy of that name.
 
   Args:
     network: the model.
@@ -29,6 +33,8 @@ def erm(
     loss: a name in `jaxnoise.losses`, or any (logits [B, K], targets [B, K]) -> [B].
     loss_args: the loss's hyper-parameters.
     first: (rng, image) -> image, drawn afresh for every example and step (crop and flip).
+    policy: (rng, image) -> image, applied after `first`, with draws of its own; None for no further
+      transform. The draws of `first` do not depend on it.
     dropout: overrides the network's dropout rate.
 
   Returns:
@@ -48,12 +54,12 @@ def erm(
     (2,)
   """
   value_fn = _base.resolve_loss(loss, loss_args)
-  transform = augment.batched(first)
+  view = _mixed.one_view(first, policy)
 
   def loss_fn(state: TrainState) -> LossFn:
     def fn(params: Params, batch: Batch, rng: PRNGKey) -> tuple[Array, Aux]:
       streams = Streams(rng)
-      image = transform(streams("augment"), batch["image"])
+      image = view(streams, batch["image"])
       out = network.apply(
         params, state.batch_stats, image, train=True, rng=streams("dropout"), dropout=dropout
       )

@@ -5,6 +5,7 @@ from jaxnoise.models._inception_resnet import inception_resnet_v2 as inception_r
 from jaxnoise.models._layers import Conv as Conv
 from jaxnoise.models._layers import conv as conv
 from jaxnoise.models._layers import normalise as normalise
+from jaxnoise.models._layers import resized as resized
 from jaxnoise.models._network import network as network
 from jaxnoise.models._preact_resnet import preact_resnet18 as preact_resnet18
 from jaxnoise.models._preact_resnet import preact_resnet34 as preact_resnet34

@@ -18,6 +18,7 @@ from jaxnoise.models._layers import (
   checked,
   dropout_before_head,
   normalise,
+  resized,
   torch_default,
   uniform_bias,
 )
@@ -187,6 +188,7 @@ class InceptionResNet(nn.Module):
     dropout: rate used where a call gives none.
     mean: of the images' channels; () for 0.
     std: of the images' channels; () for 1.
+    input_size: of the images that are normalised, see `models.resized`; None for their own.
     dtype: what to compute in; None means the common type of image and parameters. Parameters,
       statistics, pooled features and logits are at least float32.
   """
@@ -198,6 +200,7 @@ class InceptionResNet(nn.Module):
   dropout: float = 0.0
   mean: tuple[float, ...] = ()
   std: tuple[float, ...] = ()
+  input_size: tuple[int, int] | None = None
   dtype: Any = None
 
   @property
@@ -216,6 +219,7 @@ class InceptionResNet(nn.Module):
     features: Sequence[str] = (),
   ) -> tuple[Array, dict[str, Array]]:
     """image [N, H, W, C] -> (logits [N, K], the features asked for)."""
+    image = resized(image, self.input_size)
     height, width = image.shape[1:3]
     if min(height, width) < SMALLEST:
       raise InputError(
@@ -259,6 +263,7 @@ def inception_resnet_v2(
   dropout: float = 0.0,
   mean: Sequence[float] = (),
   std: Sequence[float] = (),
+  input_size: int | Sequence[int] | None = None,
   dtype: Any = None,
 ) -> InceptionResNet:
   """Makes an Inception-ResNet-v2, laid out as its published weights are.
@@ -274,6 +279,7 @@ def inception_resnet_v2(
       the code of DivideMix and ELR none.
     mean: of the images' channels; () for 0. The published weights want 0.5.
     std: of the images' channels; () for 1. The published weights want 0.5.
+    input_size: of the images that are normalised, see `models.resized`; None for their own.
     dtype: what to compute in, such as `jnp.bfloat16`; None means the type of image and parameters.
 
   Raises:
@@ -288,5 +294,5 @@ def inception_resnet_v2(
     >>> models.inception_resnet_v2(50).num_stages
     3
   """
-  options = checked(mean=mean, std=std, dropout=dropout)
+  options = checked(mean=mean, std=std, dropout=dropout, input_size=input_size)
   return InceptionResNet(num_classes, dtype=dtype, **options)

@@ -318,17 +318,56 @@ def normalise(image: Array, mean: Sequence[float], std: Sequence[float]) -> Arra
   return image
 
 
+def resized(image: Array, size: Pair | None) -> Array:
+  """Brings images to one size, what every network here does before it normalises.
+
+  S makes them S x S pixels; (R, S) makes them R x R and takes the central S x S of that, the
+  papers' "Resize, CenterCrop" of test images. Images of S x S, such as crops of that size, stay as
+  they are. Bilinear with half-pixel centres; made smaller, the triangle widens with the factor, so
+  that every pixel counts (anti-aliasing), as in Pillow and in torchvision's `antialias=True`.
+  Corruptions, attacks and noise still act on the pixels of the image that is given, and the
+  gradient reaches it.
+
+  Args:
+    image: [..., H, W, C], floats; one that is not square is stretched.
+    size: S or (R, S) with S <= R; None returns the image.
+
+  Returns:
+    [..., S, S, C].
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> image = jnp.array([0.0, 1.0]).reshape(1, 2, 1) * jnp.ones((2, 1, 1))
+    >>> resized(image, 4)[0, :, 0].tolist(), resized(image, (4, 3))[0, :, 0].tolist()
+    ([0.0, 0.25, 0.75, 1.0], [0.0, 0.25, 0.75])
+  """
+  if size is None:
+    return image
+  first, side = pair(size)
+  if image.shape[-3:-1] == (side, side):
+    return image
+  shape = (*image.shape[:-3], first, first, image.shape[-1])
+  start = (first - side) // 2
+  image = jax.image.resize(image, shape, "bilinear", antialias=True)
+  return image[..., start : start + side, start : start + side, :]
+
+
 def checked(
-  *, mean: Sequence[float] = (), std: Sequence[float] = (), dropout: float = 0.0
+  *,
+  mean: Sequence[float] = (),
+  std: Sequence[float] = (),
+  dropout: float = 0.0,
+  input_size: int | Sequence[int] | None = None,
 ) -> dict[str, Any]:
   """Returns the options that all networks share, as numbers and tuples.
 
   Raises:
-    InputError: if a standard deviation is not positive or the rate not in [0, 1).
+    InputError: if a standard deviation is not positive, the rate not in [0, 1), or the input's size
+      no number of pixels, or pair of them.
 
   Example:
     >>> checked(mean=[0], std=[1])
-    {'mean': (0.0,), 'std': (1.0,), 'dropout': 0.0}
+    {'mean': (0.0,), 'std': (1.0,), 'dropout': 0.0, 'input_size': None}
   """
   if any(value <= 0 for value in std):
     raise InputError(f"std: {tuple(std)}, expected positive numbers, one per channel")
@@ -338,4 +377,16 @@ def checked(
     "mean": tuple(float(value) for value in mean),
     "std": tuple(float(value) for value in std),
     "dropout": float(dropout),
+    "input_size": None if input_size is None else _checked_size(input_size),
   }
+
+
+def _checked_size(size: int | Sequence[int]) -> tuple[int, int]:
+  sides = tuple(size) if isinstance(size, Sequence) else (size, size)
+  whole = all(isinstance(side, int) and not isinstance(side, bool) for side in sides)
+  if not whole or len(sides) != 2 or not 0 < sides[1] <= sides[0]:
+    raise InputError(
+      f"input_size: {size!r}, expected a side in pixels such as 224, or a pair such as (256, 224), "
+      "to resize to and to crop to"
+    )
+  return sides

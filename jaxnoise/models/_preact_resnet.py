@@ -20,6 +20,7 @@ from jaxnoise.models._layers import (
   checked,
   dropout_before_head,
   normalise,
+  resized,
   torch_default,
   uniform_bias,
 )
@@ -88,6 +89,7 @@ class PreActResNet(nn.Module):
     dropout: rate used where a call gives none.
     mean: of the images' channels; () for 0.
     std: of the images' channels; () for 1.
+    input_size: of the images that are normalised, see `models.resized`; None for their own.
     dtype: what to compute in; None means the common type of image and parameters. Parameters,
       statistics, pooled features and logits are at least float32.
   """
@@ -107,6 +109,7 @@ class PreActResNet(nn.Module):
   dropout: float = 0.0
   mean: tuple[float, ...] = ()
   std: tuple[float, ...] = ()
+  input_size: tuple[int, int] | None = None
   dtype: Any = None
 
   @property
@@ -125,6 +128,7 @@ class PreActResNet(nn.Module):
     features: Sequence[str] = (),
   ) -> tuple[Array, dict[str, Array]]:
     """image [N, H, W, C] -> (logits [N, K], the features asked for)."""
+    image = resized(image, self.input_size)
     check_size(image, 2 ** (self.num_stages - 1))
     rate = self.dropout if dropout is None else dropout
     collected = {}
@@ -186,6 +190,7 @@ def preact_resnet18(
   dropout: float = 0.0,
   mean: Sequence[float] = (),
   std: Sequence[float] = (),
+  input_size: int | Sequence[int] | None = None,
   dtype: Any = None,
 ) -> PreActResNet:
   """Makes a PreActResNet-18: 4 stages of 2 blocks, widths 64, 128, 256, 512 (He et al. 2016).
@@ -202,6 +207,7 @@ def preact_resnet18(
     dropout: rate of the pooled features, used where a call gives none; the papers have none.
     mean: of the images' channels; () for 0.
     std: of the images' channels; () for 1.
+    input_size: of the images that are normalised, see `models.resized`; None for their own.
     dtype: what to compute in, such as `jnp.bfloat16`; None means the type of image and parameters.
 
   Raises:
@@ -233,7 +239,7 @@ def preact_resnet18(
     stem_norm=options["stem_norm"],
     head_dropout=True,
     dtype=dtype,
-    **checked(mean=mean, std=std, dropout=dropout),
+    **checked(mean=mean, std=std, dropout=dropout, input_size=input_size),
   )
 
 
@@ -251,6 +257,7 @@ def preact_resnet34(
   dropout: float = 0.0,
   mean: Sequence[float] = (),
   std: Sequence[float] = (),
+  input_size: int | Sequence[int] | None = None,
   dtype: Any = None,
 ) -> PreActResNet:
   """Makes one of the two networks that papers call PreActResNet-34.
@@ -267,6 +274,7 @@ def preact_resnet34(
     dropout: rate of the pooled features, used where a call gives none; the papers have none.
     mean: of the images' channels; () for 0.
     std: of the images' channels; () for 1.
+    input_size: of the images that are normalised, see `models.resized`; None for their own.
     dtype: what to compute in, such as `jnp.bfloat16`; None means the type of image and parameters.
 
   Raises:
@@ -295,5 +303,5 @@ def preact_resnet34(
     final_norm=True,
     head_dropout=True,
     dtype=dtype,
-    **checked(mean=mean, std=std, dropout=dropout),
+    **checked(mean=mean, std=std, dropout=dropout, input_size=input_size),
   )

@@ -13,6 +13,7 @@ from jaxnoise.core import InputError
 from jaxnoise.core.errors import closest
 from jaxnoise.core.reduce import promote
 from jaxnoise.core.types import Array
+from jaxnoise.models._dual_norm import BRANCHES, norm_layers
 from jaxnoise.models._layers import (
   Conv,
   Initializer,
@@ -21,6 +22,7 @@ from jaxnoise.models._layers import (
   dropout_before_head,
   he_fan_out,
   normalise,
+  resized,
   torch_default,
   uniform_bias,
 )
@@ -62,6 +64,7 @@ class BasicBlock(nn.Module):
     shortcut: where the shape changes, "B" is a 1x1 convolution of x with BN and "A" is
       `subsampled` x; elsewhere the shortcut is x.
     kernel_init: initialiser of the kernels.
+    norms: what makes the first norm, and the others.
     dtype: what to compute in.
   """
 
@@ -69,14 +72,15 @@ class BasicBlock(nn.Module):
   stride: int = 1
   shortcut: str = "B"
   kernel_init: Initializer = torch_default
+  norms: tuple[Callable[..., nn.Module], ...] = (batch_norm, batch_norm)
   dtype: Any = None
 
   @nn.compact
   def __call__(self, x: Array, *, train: bool) -> Array:
     conv = functools.partial(Conv, kernel_init=self.kernel_init, dtype=self.dtype)
-    norm = functools.partial(batch_norm, train=train, dtype=self.dtype)
+    first, norm = (functools.partial(f, train=train, dtype=self.dtype) for f in self.norms)
     h = conv(self.width, stride=self.stride, name="conv1")(x)
-    h = nn.relu(norm(name="norm1")(h))
+    h = nn.relu(first(name="norm1")(h))
     h = norm(name="norm2")(conv(self.width, name="conv2")(h))
     if self.stride != 1 or x.shape[-1] != self.width:
       if self.shortcut == "A":
@@ -136,9 +140,11 @@ class ResNet(nn.Module):
     downsampling_stem: whether the stem is a 7x7 convolution of stride 2 and a 3x3 max pool of
       stride 2, for images of ImageNet's size, or a 3x3 convolution, for CIFAR's.
     kernel_init: initialiser of all convolutions.
+    norm: kind of the normalisation layers (`norm_layers`); others than "bn" need `BasicBlock`.
     dropout: rate used where a call gives none.
     mean: of the images' channels; () for 0.
     std: of the images' channels; () for 1.
+    input_size: of the images that are normalised, see `models.resized`; None for their own.
     dtype: what to compute in; None means the common type of image and parameters. Parameters,
       statistics, pooled features and logits are at least float32.
   """
@@ -150,15 +156,22 @@ class ResNet(nn.Module):
   block: Callable[..., nn.Module] = BasicBlock
   downsampling_stem: bool = False
   kernel_init: Initializer = torch_default
+  norm: str = "bn"
   dropout: float = 0.0
   mean: tuple[float, ...] = ()
   std: tuple[float, ...] = ()
+  input_size: tuple[int, int] | None = None
   dtype: Any = None
 
   @property
   def num_stages(self) -> int:
     """Tap positions are 0..num_stages."""
     return len(self.stage_sizes)
+
+  @property
+  def norm_branches(self) -> tuple[str, ...]:
+    """The sets of normalisation layers that a call can choose from."""
+    return BRANCHES[:1] if self.norm == "bn" else BRANCHES
 
   @nn.compact
   def __call__(
@@ -167,10 +180,12 @@ class ResNet(nn.Module):
     *,
     train: bool = False,
     dropout: float | None = None,
+    norm_branch: str = "main",
     tap: Tap = keep,
     features: Sequence[str] = (),
   ) -> tuple[Array, dict[str, Array]]:
     """image [N, H, W, C] -> (logits [N, K], the features asked for)."""
+    image = resized(image, self.input_size)
     if not self.downsampling_stem:
       check_size(image, 2 ** (self.num_stages - 1))
     rate = self.dropout if dropout is None else dropout
@@ -179,11 +194,14 @@ class ResNet(nn.Module):
     collected = {}
     h = tap(0, normalise(image, self.mean, self.std))
     h = Conv(self.stem_width, side, stride, name="stem", **options)(h)
-    h = nn.relu(batch_norm(train=train, dtype=self.dtype, name="stem_norm")(h))
+    stem_norm = norm_layers(self.norm, norm_branch, 0)[1]
+    h = nn.relu(stem_norm(train=train, dtype=self.dtype, name="stem_norm")(h))
     if self.downsampling_stem:
       h = nn.max_pool(h, (3, 3), (2, 2), ((1, 1), (1, 1)))
     collected["stem"] = h
     for stage, (size, width) in enumerate(zip(self.stage_sizes, self.widths), start=1):
+      if self.norm != "bn":
+        options["norms"] = norm_layers(self.norm, norm_branch, stage)
       for i in range(size):
         stride = 2 if stage > 1 and i == 0 else 1
         h = self.block(width, stride, name=f"stage{stage}_block{i + 1}", **options)(h, train=train)
@@ -197,9 +215,11 @@ class ResNet(nn.Module):
 def resnet18(
   num_classes: int,
   *,
+  norm: str = "bn",
   dropout: float = 0.0,
   mean: Sequence[float] = (),
   std: Sequence[float] = (),
+  input_size: int | Sequence[int] | None = None,
   dtype: Any = None,
 ) -> ResNet:
   """Makes a ResNet-18 for small images: 3x3 stem, 4 stages of 2 blocks, widths 64 to 512.
@@ -209,13 +229,17 @@ def resnet18(
 
   Args:
     num_classes: K.
+    norm: "bn", or for `methods.augmax(dual_norm=True)` a kind with a second branch, "aux": "dubn",
+      "dubin" or, AugMax' own layout, "dubin_a" (see `norm_layers`); images of 16 pixels or more.
     dropout: rate of the pooled features, used where a call gives none; the papers have none.
     mean: of the images' channels; () for 0.
     std: of the images' channels; () for 1.
+    input_size: of the images that are normalised, see `models.resized`; None for their own.
     dtype: what to compute in, such as `jnp.bfloat16`; None means the type of image and parameters.
 
   Raises:
-    InputError: for a rate outside [0, 1) or a standard deviation that is not positive.
+    InputError: for an unknown norm, a rate outside [0, 1) or a standard deviation that is not
+      positive.
 
   Example:
     >>> import jax, jax.numpy as jnp
@@ -225,8 +249,10 @@ def resnet18(
     >>> sum(p.size for p in jax.tree.leaves(params))
     11173962
   """
-  options = checked(mean=mean, std=std, dropout=dropout)
-  return ResNet(num_classes, (2, 2, 2, 2), FOUR_WIDTHS, stem_width=64, dtype=dtype, **options)
+  options = checked(mean=mean, std=std, dropout=dropout, input_size=input_size)
+  norm_layers(norm, "main", 0)  # refuses an unknown kind
+  options |= {"norm": norm, "stem_width": 64, "dtype": dtype}
+  return ResNet(num_classes, (2, 2, 2, 2), FOUR_WIDTHS, **options)
 
 
 def resnet34(
@@ -235,6 +261,7 @@ def resnet34(
   dropout: float = 0.0,
   mean: Sequence[float] = (),
   std: Sequence[float] = (),
+  input_size: int | Sequence[int] | None = None,
   dtype: Any = None,
 ) -> ResNet:
   """Makes a ResNet-34 for small images: as `resnet18`, with 3, 4, 6 and 3 blocks in its stages.
@@ -247,6 +274,7 @@ def resnet34(
     dropout: rate of the pooled features, used where a call gives none; the papers have none.
     mean: of the images' channels; () for 0.
     std: of the images' channels; () for 1.
+    input_size: of the images that are normalised, see `models.resized`; None for their own.
     dtype: what to compute in, such as `jnp.bfloat16`; None means the type of image and parameters.
 
   Raises:
@@ -257,7 +285,7 @@ def resnet34(
     >>> models.resnet34(10).stage_sizes
     (3, 4, 6, 3)
   """
-  options = checked(mean=mean, std=std, dropout=dropout)
+  options = checked(mean=mean, std=std, dropout=dropout, input_size=input_size)
   return ResNet(num_classes, (3, 4, 6, 3), FOUR_WIDTHS, stem_width=64, dtype=dtype, **options)
 
 
@@ -270,6 +298,7 @@ def cifar_resnet(
   dropout: float = 0.0,
   mean: Sequence[float] = (),
   std: Sequence[float] = (),
+  input_size: int | Sequence[int] | None = None,
   dtype: Any = None,
 ) -> ResNet:
   """Makes a three-stage ResNet of (d - 2) / 6 blocks each, widths 16, 32, 64 (He et al. 2015).
@@ -289,6 +318,7 @@ def cifar_resnet(
     dropout: rate of the pooled features, used where a call gives none; the papers have none.
     mean: of the images' channels; () for 0.
     std: of the images' channels; () for 1.
+    input_size: of the images that are normalised, see `models.resized`; None for their own.
     dtype: what to compute in, such as `jnp.bfloat16`; None means the type of image and parameters.
 
   Raises:
@@ -319,7 +349,7 @@ def cifar_resnet(
     block=functools.partial(BasicBlock, shortcut=shortcut),
     kernel_init=he_fan_out,
     dtype=dtype,
-    **checked(mean=mean, std=std, dropout=dropout),
+    **checked(mean=mean, std=std, dropout=dropout, input_size=input_size),
   )
 
 
@@ -329,6 +359,7 @@ def resnet50(
   dropout: float = 0.0,
   mean: Sequence[float] = (),
   std: Sequence[float] = (),
+  input_size: int | Sequence[int] | None = None,
   dtype: Any = None,
 ) -> ResNet:
   """Makes a ResNet-50 for images of ImageNet's size, laid out as torchvision's.
@@ -343,6 +374,7 @@ def resnet50(
     dropout: rate of the pooled features, used where a call gives none; the papers have none.
     mean: of the images' channels; () for 0.
     std: of the images' channels; () for 1.
+    input_size: of the images that are normalised, see `models.resized`; None for their own.
     dtype: what to compute in, such as `jnp.bfloat16`; None means the type of image and parameters.
 
   Raises:
@@ -362,5 +394,5 @@ def resnet50(
     downsampling_stem=True,
     kernel_init=he_fan_out,
     dtype=dtype,
-    **checked(mean=mean, std=std, dropout=dropout),
+    **checked(mean=mean, std=std, dropout=dropout, input_size=input_size),
   )

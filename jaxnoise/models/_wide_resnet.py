@@ -109,6 +109,7 @@ def wide_resnet(
   dropout: float = 0.0,
   mean: Sequence[float] = (),
   std: Sequence[float] = (),
+  input_size: int | Sequence[int] | None = None,
   dtype: Any = None,
 ) -> PreActResNet:
   """Makes a WRN-d-w: 3 stages of (d - 4) / 6 blocks, widths 16w, 32w, 64w, BN and ReLU at the end.
@@ -127,6 +128,7 @@ def wide_resnet(
     dropout: rate used where a call gives none; NoisyMix has 0.1.
     mean: of the images' channels; () for 0.
     std: of the images' channels; () for 1.
+    input_size: of the images that are normalised, see `models.resized`; None for their own.
     dtype: what to compute in, such as `jnp.bfloat16`; None means the type of image and parameters.
 
   Raises:
@@ -159,5 +161,5 @@ def wide_resnet(
     final_norm=True,
     dtype=dtype,
     **options,
-    **checked(mean=mean, std=std, dropout=dropout),
+    **checked(mean=mean, std=std, dropout=dropout, input_size=input_size),
   )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -14,6 +14,8 @@ from jaxnoise import augment, methods
 from jaxnoise.core.errors import InputError, closest
 from jaxnoise.core.types import Array, Method, Network, Spec
 from jaxnoise.training.resolve import call, check_keywords, lookup
+
+Transform = augment.Transform
 
 
 def make_method(
@@ -73,12 +75,8 @@ def _made(
         "has one, such as erm"
       )
     kwargs["loss"] = loss
-  first = config["first"]
-  given = {
-    "first": call("config.first", augment.crop_flip, first["padding"], flip=first["flip"]),
-    "policy": _policy(config["policy"], spec),
-    "teacher_network": teacher_network,
-  }
+  first, policy = _transforms(config, spec)
+  given = {"first": first, "policy": policy, "teacher_network": teacher_network}
   fields = {"policy": "config.policy.name", "teacher_network": "config.teacher"}
   for part, value in given.items():
     if part in wanted:
@@ -101,18 +99,51 @@ def _made(
   return made
 
 
-def _policy(config: Mapping[str, Any], spec: Spec) -> Callable | None:
-  kwargs = dict(config)
-  name = kwargs.pop("name", "")
-  if not name:
-    return None
-  transform = lookup("config.policy.name", augment, name, "rng", "image")
-  check_keywords("config.policy", transform, kwargs, positional=2)
-  policy = functools.partial(transform, **kwargs)
+def _transforms(config: Mapping[str, Any], spec: Spec) -> tuple[Transform, Transform | None]:
+  """What `config.first` and `config.policy` say."""
+  first, steps = _first(config["first"]), list(_steps(config["policy"]))
+  traced = [("config.first", first), *steps] if config["first"]["resized_crop"] else steps
   # Traced once here, so that a bad value is found before anything is written.
   image = jax.ShapeDtypeStruct(spec.image_shape, jnp.float32)
-  call("config.policy", lambda: jax.eval_shape(policy, jax.random.key(0), image))
-  return policy
+  for field, step in traced:
+    image = call(field, lambda f=step, x=image: jax.eval_shape(f, jax.random.key(0), x))
+  transforms = [step for _, step in steps]
+  # One alone is given the view's key itself, from which `compose` would derive another.
+  policy = transforms[0] if len(transforms) == 1 else augment.compose(*transforms)
+  return first, policy if transforms else None
+
+
+def _first(config: Mapping[str, Any]) -> Transform:
+  side = config["resized_crop"]
+  if not side:
+    return call("config.first", augment.crop_flip, config["padding"], flip=config["flip"])
+  if side < 0 or config["padding"]:
+    raise InputError(
+      f"config.first.resized_crop is {side} and config.first.padding is {config['padding']}; set "
+      "one of them to a number of pixels, and the other to 0"
+    )
+  options = {name: config[name] for name in ("scale", "ratio", "flip")}
+  return functools.partial(augment.random_resized_crop, size=side, **options)
+
+
+def _steps(config: Mapping[str, Any]) -> Iterator[tuple[str, Transform]]:
+  """The steps of a policy in their order, each with the field that describes it."""
+  field = "config.policy"
+  while config:
+    if not isinstance(config, Mapping):
+      raise InputError(
+        f"{field} is {config!r}; it must be a section such as {{'name': 'cutout', 'size': 16}}"
+      )
+    kwargs = dict(config)
+    name, then = kwargs.pop("name", ""), kwargs.pop("then", None)
+    if name:
+      transform = lookup(f"{field}.name", augment, name, "rng", "image")
+      check_keywords(field, transform, kwargs, positional=2)
+      for needed in list(inspect.signature(transform).parameters.values())[2:]:
+        if needed.default is needed.empty and needed.name not in kwargs:
+          raise InputError(f"{field}.{needed.name} is missing, but {name} needs it; give a value")
+      yield field, functools.partial(transform, **kwargs)
+    field, config = f"{field}.then", then
 
 
 def _wrap(config: Mapping[str, Any], method: Method, network: Network, spec: Spec) -> Method:

@@ -61,9 +61,21 @@ _DEFAULT: dict[str, Any] = {
     # What becomes of an epoch's last partial batch: "drop" or "keep".
     "remainder": "drop",
   },
-  # The first transform of every training image: flip, then pad and crop.
-  "first": {"padding": 0, "flip": False},
-  # What further views are drawn with, for methods that have a `policy`; "" for none.
+  # The first transform of every training image: flip, then pad and crop. Or, with a `resized_crop`
+  # of S > 0 pixels: a random box of `scale` of the area and a width of `ratio` heights becomes
+  # S x S, then flip.
+  "first": {
+    "padding": 0,
+    "flip": False,
+    "resized_crop": 0,
+    "scale": (0.08, 1.0),
+    "ratio": (3 / 4, 4 / 3),
+  },
+  # What further views are drawn with, for methods that have a `policy`; "" for none. It acts after
+  # the first transform. `then` is a section like this one and names what follows, as often as
+  # wanted: {"name": "auto_augment", "then": {"name": "cutout", "size": 16}}. Where something has to
+  # come before the crop, leave `first` as it is here and name flip and crop as steps: {"name":
+  # "rand_augment", "then": {"name": "random_flip", "then": {"name": "random_crop", "padding": 4}}}.
   "policy": {"name": ""},
   "model": {"name": "wide_resnet"},
   "method": {"name": "erm"},
@@ -103,8 +115,8 @@ _DEFAULT: dict[str, Any] = {
   "evaluate": {
     "every": "1 epoch",
     "batch_size": 500,
-    # Corruptions evaluated at the end of the run: names, ("standard",) for those of the benchmark's
-    # 15 that are implemented, ("all",) for its validation corruptions too.
+    # Corruptions evaluated at the end of the run: names, ("standard",) for the benchmark's 15,
+    # ("all",) for its 4 validation corruptions too.
     "corruptions": (),
     "severities": (1, 2, 3, 4, 5),
     # Official files of corrupted images, a folder of .npy or a TFDS one: measured instead of making
@@ -153,13 +165,13 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
 def merge(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
   """Returns `config` with `changes` laid over it, section by section.
 
-  A `model`, `method` or `policy` of another name replaces the whole section: the fields of one
-  factory mean nothing to another.
+  A `model`, `method`, `policy` or `then` of another name replaces the whole section: the fields of
+  one factory mean nothing to another.
   """
   out = dict(config)
   for key, value in changes.items():
     old = out.get(key)
-    renamed = key in ("model", "method", "policy") and "name" in (value or {})
+    renamed = key in ("model", "method", "policy", "then") and "name" in (value or {})
     if isinstance(value, Mapping) and isinstance(old, Mapping) and not (
       renamed and value["name"] != old.get("name")
     ):
