@@ -132,6 +132,29 @@ def test_relative_to_another_run(evaluated, trained, tmp_path):
   assert table["notes"]["reference"] == str(evaluated)
 
 
+def test_runs_are_compared_by_seed_on_the_same_settings(evaluated, tmp_path):
+  other = tmp_path / "other"
+  shutil.copytree(evaluated, other)
+  config = writers.read_json(other / "config.json")
+  config.pop("format_version")
+  config["config"]["optim"]["lr"] = 0.02
+  writers.write_json(other / "config.json", config)
+  path = other / "tables" / "robustness" / "fgsm.json"
+  table = writers.read_json(path)
+  table.pop("format_version")
+  table["summary"]["student"]["linf 8/255"] = [
+    v + d
+    for v, d in zip(table["summary"]["student"]["linf 8/255"], (0.1, 0.2, 0.3), strict=True)
+  ]
+  writers.write_json(path, table)
+  page = reporting.write_comparison([evaluated, other], tmp_path / "page.html").read_text()
+  assert "Robustness suite" in page and "+20.00 ± 5.77 (-4.84 to +44.84)" in page
+  assert "left out" not in page.partition("Robustness suite")[2]
+  writers.write_json(path, {**table, "settings": {**table["settings"], "restarts": 9}})
+  page = reporting.write_comparison([evaluated, other], tmp_path / "page.html").read_text()
+  assert "with other settings are left out" in page and "+20.00 ± 5.77" not in page
+
+
 def test_renditions_among_the_classes_that_are_there(tmp_path, capsys):
   from PIL import Image
 

@@ -19,16 +19,26 @@ class Number(NamedTuple):
   Attributes:
     part: the table that it is in.
     label: what it is called.
-    value: over seeds.
+    values: one per seed, as measured.
     scale: 100 for percent, 1 for what has no unit.
     digits: decimals that are shown.
   """
 
   part: str
   label: str
-  value: Estimate
+  values: tuple[float, ...]
   scale: float
   digits: int
+
+  @property
+  def relative(self) -> bool:
+    """Whether it is a multiple of a reference network's."""
+    return self.label == "mCE" or self.label.startswith("flip rate")
+
+  @property
+  def value(self) -> Estimate:
+    """Mean and spread over seeds."""
+    return estimate(self.values)
 
   def text(self) -> str:
     """Mean (minimum / maximum)."""
@@ -103,11 +113,11 @@ def numbers(tables: Mapping[str, Mapping[str, Any]], predictor: str) -> Iterator
     if part in ("fgsm", "pgd"):
       for cell, values in summary.items():
         label = f"accuracy, {part.upper()} {cell.replace('linf', 'l∞').replace('l2', 'l₂')}"
-        yield Number(part, label, estimate(values), *_PERCENT)
+        yield Number(part, label, tuple(values), *_PERCENT)
       continue
     for field, (label, (scale, digits)) in _LABELS.get(part, _LABELS["calibration"]).items():
       if field in summary:
-        yield Number(part, label, estimate(summary[field]), scale, digits)
+        yield Number(part, label, tuple(summary[field]), scale, digits)
 
 
 def predictors(tables: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxnoise.reporting import _groups, _html, _runs, _svg, pages
+from jaxnoise.reporting import _groups, _html, _runs, _suite_comparison, _svg, pages
 from jaxnoise.reporting._groups import Group
 from jaxnoise.reporting._scores import SCORES, Score
 from jaxnoise.reporting._statistics import Estimate, ExampleDifference, estimate
@@ -77,6 +77,7 @@ def write_comparison(run_dirs: Sequence[str | Path], path: str | Path) -> Path:
     _differences(entries),
     _curves(entries),
     _corruptions(groups),
+    _suite_comparison.section([(e.label, e.group, e.predictor) for e in entries]),
     _settings(groups),
     _directories(groups),
   ]

@@ -256,10 +256,14 @@ def _spec(config: Mapping[str, Any], source: data.Source, mesh: Mesh, replays: i
     )
 
   num_steps = to_steps("total", config["total"])
-  if num_steps < 1:
-    raise InputError(f"config.total is {config['total']!r}; a run needs at least one step")
+  if num_steps < 1 and not config["init_from"]:
+    raise InputError(
+      f"config.total is {config['total']!r}; a run needs at least one step, unless "
+      "config.init_from names weights to measure as they are"
+    )
+  length = max(num_steps, 1)
   schedule = schedules.make_schedule(
-    config["optim"], num_steps, lambda field, duration: to_steps(field, duration, num_steps)
+    config["optim"], length, lambda field, duration: to_steps(field, duration, length)
   )
   return Spec(
     num_train=count,

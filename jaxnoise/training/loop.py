@@ -155,6 +155,9 @@ class _Loop:
     self.progress = writers.Progress(spec.num_steps, step, per_step, self.quiet)
     epoch, orders, zeros, totals = -1, None, None, None
     try:
+      if not spec.num_steps and self.saver.latest_step() is None:
+        # Nothing to train: what the run starts from is measured, and kept for other commands.
+        self._save(state, step, None, self._evaluate(state, step))
       if step < spec.num_steps:
         # Compiled before the first step, wanted only later: nothing compiles after an epoch.
         self._check_finite(state, step)

@@ -62,7 +62,7 @@ def preview(run: Run, directory: Path) -> dict[str, Any]:
   totals = jax.tree.map(shape, programs.total_shapes(state, data, orders))
   compiled = programs.step.lower(state, data, orders, totals).compile()
   spec, rate = run.spec, run.spec.learning_rate
-  at = (0, spec.num_steps // 2, spec.num_steps - 1)
+  at = (0, spec.num_steps // 2, max(spec.num_steps - 1, 0))
   return {
     "steps": spec.num_steps,
     "steps_per_epoch": spec.steps_per_epoch,
@@ -104,7 +104,7 @@ def _writes(run: Run, directory: Path, state_bytes: int) -> Iterator[tuple[str, 
   config, spec = run.config, run.spec
   keep = config["checkpoint"]["keep"] + (run.holdout is not None)
   every = run.steps("checkpoint.every", config["checkpoint"]["every"])
-  saves = -(-spec.num_steps // every) if every else 1
+  saves = max(-(-spec.num_steps // every), 1) if every else 1
   rows = run.steps("log.every", config["log"]["every"])
   yield f"{directory}/config.json", "the resolved config, versions, commit"
   yield f"{directory}/metrics.jsonl", f"a row every {rows} steps" if rows else "a row at the end"

@@ -51,6 +51,8 @@ def reassemble(
   reduced = {
     **config,
     "init_from": "",
+    # A run that only measured what it started from has no steps; now it starts from nothing.
+    "total": config["total"] if record.get("num_steps") != 0 else "1 step",
     "new_head": False,
     "evaluate": {**config["evaluate"], "corruptions": (), "corrupted_path": ""},
     "log": schema.default()["log"],

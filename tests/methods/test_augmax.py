@@ -9,7 +9,6 @@ from jaxnoise import augment, methods, models
 from jaxnoise.core import InputError, Spec, TrainState, fold
 from jaxnoise.methods.augmax import _augmix_chain
 from jaxnoise.models._resnet import ResNet
-from tests.methods.cases import shift
 from tests.toy import toy_batch, toy_network
 
 SPEC = Spec(num_train=6, num_classes=3, image_shape=(4, 4, 3), batch_size=6)
@@ -107,18 +106,15 @@ def test_ascent_raises_the_loss_of_a_network():
 # --- the method ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("steps", "weighted"), [(0, False), (3, True)])
-def test_method_equals_a_hand_written_step(steps, weighted):
-  """Without steps, m and q are as drawn; with them, the views are constants of the gradient."""
-  network, state, method, batch = make(steps=steps, tau=None, first=shift)
-  key, y = jax.random.key(9), batch["label"]
-  w = jnp.asarray([0.2, 1.0, 0.0, 3.0, 0.5, 1.3]) if weighted else jnp.ones(6)
-  given = {**batch, "weight": w} if weighted else batch
-  (value, aux), grads = jax.jit(method.grad_fn(state))(state.params, given, key)
-
-  image = augment.batched(shift)(fold(key, "augment"), batch["image"])
+def test_method_equals_a_hand_written_step():
+  """Without steps m and q are as drawn; with them, the views are constants of the gradient."""
+  network, state, method, batch = make(steps=3, tau=None)
+  _, _, random, _ = make(steps=0)
+  batch["weight"] = w = jnp.asarray([0.2, 1.0, 0.0, 3.0, 0.5, 1.3])
+  key, image, y = jax.random.key(9), batch["image"], batch["label"]
   chains = augment.views(negative, 6)(fold(key, "policy"), image)
   m, q, other_m, weights = numbers(key)
+  mixed = mixture(image, chains[:, 3:], weights, other_m)
 
   @jax.jit
   def slopes(m, q):
@@ -129,14 +125,7 @@ def test_method_equals_a_hand_written_step(steps, weighted):
 
     return jax.grad(total, argnums=(0, 1))(m, q)
 
-  for _ in range(steps):
-    m_slope, q_slope = slopes(m, q)
-    m, q = np.clip(m + 0.1 * np.sign(m_slope), 0, 1), q + 0.1 * np.sign(q_slope)
-  hardest = mixture(image, chains[:, :3], softmax(q), m)
-  mixed = mixture(image, chains[:, 3:], weights, other_m)
-  views = jnp.stack([image, jnp.asarray(hardest), jnp.asarray(mixed)], axis=1)
-
-  def by_hand(params):
+  def by_hand(params, views):
     out = network.apply(params, state.batch_stats, views, train=True)
     log_p = jax.nn.log_softmax(out.logits)
     p = jnp.exp(log_p)
@@ -145,8 +134,21 @@ def test_method_equals_a_hand_written_step(steps, weighted):
     return jnp.sum(w * (ce + 10 * jsd)) / jnp.sum(w), (ce, out.batch_stats)
 
   by_hand = jax.jit(jax.value_and_grad(by_hand, has_aux=True))
-  (expected, (ce, stats)), expected_grads = by_hand(state.params)
-  np.testing.assert_allclose(value, expected, rtol=1e-4)
+
+  def expected(m, q):
+    hardest = mixture(image, chains[:, :3], softmax(q), m)
+    views = [image, jnp.asarray(hardest), jnp.asarray(mixed)]
+    return by_hand(state.params, jnp.stack(views, axis=1))
+
+  value, _ = jax.jit(random.loss_fn(state))(state.params, batch, key)
+  np.testing.assert_allclose(value, expected(m, q)[0][0], rtol=1e-4)
+
+  for _ in range(3):
+    m_slope, q_slope = slopes(m, q)
+    m, q = np.clip(m + 0.1 * np.sign(m_slope), 0, 1), q + 0.1 * np.sign(q_slope)
+  (climbed, (ce, stats)), expected_grads = expected(m, q)
+  (value, aux), grads = jax.jit(method.grad_fn(state))(state.params, batch, key)
+  np.testing.assert_allclose(value, climbed, rtol=1e-4)
   np.testing.assert_allclose(aux.per_example, ce, rtol=1e-5)
   np.testing.assert_allclose(aux.batch_stats["mean"], stats["mean"], rtol=1e-5)
   for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(expected_grads), strict=True):

@@ -10,7 +10,17 @@ import pytest
 
 from jaxnoise import data, models
 from jaxnoise.core import InputError, Network, Output
-from jaxnoise.training import build, experiment, loop, networks, rundir, schema, seeds, sharding
+from jaxnoise.training import (
+  build,
+  experiment,
+  loop,
+  networks,
+  restore,
+  rundir,
+  schema,
+  seeds,
+  sharding,
+)
 from tests.conftest import load_golden
 from tests.models.torch_files import numbered, safetensors, torch_zip, with_statistics
 from tests.models.torch_names import section
@@ -129,6 +139,18 @@ def test_a_run_starts_at_the_end_of_another(trained):
   assert int(state.step) == 0 and not any(np.any(x) for x in jax.tree.leaves(state.opt_state))
 
 
+def test_a_run_without_steps_measures_and_keeps_what_it_starts_from(trained, tmp_path):
+  run = staged(total="0 steps", init_from=str(trained.directory))
+  result = loop.train(run, tmp_path / "run", quiet=True)
+  assert result.finished and result.step == 0
+  assert_same(result.state.params, trained.state.params)
+  assert result.metrics["test/student/accuracy"] == trained.metrics["test/student/accuracy"]
+  opened = restore.open_run(tmp_path / "run", source=run.source, network=Staged(3))
+  assert_same(jax.device_get(opened.state.params), jax.device_get(trained.state.params))
+  again = loop.train(run, tmp_path / "run", quiet=True)
+  assert again.finished and again.step == 0
+
+
 def test_a_new_head_starts_afresh_and_all_else_is_loaded(trained, tmp_path):
   """Whatever the directory is called; each of several seeds with a head of its own."""
   shutil.copytree(trained.directory, tmp_path / "run.pt")
@@ -192,6 +214,7 @@ def test_a_stage_starts_at_an_earlier_one(tmp_path):
   [
     ({"init_from": "nowhere.npz"}, r"config\.init_from is nowhere\.npz, which does not exist"),
     ({"init_from": "nowhere"}, "nowhere/config.json does not exist; is nowhere a run directory"),
+    ({"total": "0 steps"}, "needs at least one step, unless config.init_from names weights"),
     ({"new_head": True}, r"config\.new_head is True, but config\.init_from is empty"),
     ({"init_from": "FILE"}, r"has shape \(10,\) at params/head/bias .*\(4,\).*new_head"),
     ({"init_from": "RUN"}, "has nothing at .* where this run has .*config.new_head starts"),
