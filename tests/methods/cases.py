@@ -37,7 +37,6 @@ CASES = {
   "nfm": lambda n: (methods.nfm(n, spec=SPEC, first=jitter, stages=(0, 1, 2)), None),
   "cutmix": lambda n: (methods.cutmix(n, spec=SPEC, first=jitter), None),
   "puzzlemix": lambda n: (methods.puzzlemix(n, spec=SPEC, blocks=(2,), first=shift), None),
-  "augmix": lambda n: (methods.augmix(n, spec=SPEC, jsd=False, first=shift, policy=shift), None),
   "augmax": lambda n: (methods.augmax(n, spec=SPEC, steps=2, first=shift, chain=shift), None),
   "free_at": lambda n: (methods.free_at(n, spec=SPEC, first=jitter, replays=2), None),
   "knowledge_distillation": lambda n: (

@@ -95,12 +95,10 @@ def test_ascent_raises_the_loss_of_a_network():
     log_p = jax.nn.log_softmax(network.apply(state.params, state.batch_stats, combined).logits)
     return -log_p[jnp.arange(6), batch["label"]], jnp.argmax(log_p, -1) != batch["label"]
 
-  before, wrong = objective(m, q)
-  after, _ = objective(*methods.augmax_ascent(objective, m, q, steps=5, tau=None))
-  assert jnp.mean(after) > jnp.mean(before) + 0.01
-  friendly, _ = objective(*methods.augmax_ascent(objective, m, q, steps=5, tau=1))
-  np.testing.assert_array_equal(friendly[wrong], before[wrong])
-  assert np.any(wrong) and np.any(friendly > before)
+  m_out, q_out = methods.augmax_ascent(objective, m, q, steps=5, tau=None)
+  before, after = np.asarray(objective(m, q)[0]), np.asarray(objective(m_out, q_out)[0])
+  assert after.mean() > before.mean() + 0.01
+  assert np.all((m_out >= 0) & (m_out <= 1)) and np.any(m_out != m)
 
 
 # --- the method ----------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ def make(**arguments):
 
 @pytest.mark.parametrize("jsd", [True, False])
 def test_is_noisymix_without_mixing_and_noise_to_the_last_operation(jsd):
+  """The same program, hence the same bits; the battery runs on noisymix' row."""
   network, state, method, batch = make(jsd=jsd, jsd_weight=7.0, first=shift, policy=darker)
   other = methods.noisymix(
     network, spec=SPEC, alpha=0.0, add_noise=0.0, mult_noise=0.0, random_level=False, stages=(0,),
@@ -40,16 +41,10 @@ def test_is_noisymix_without_mixing_and_noise_to_the_last_operation(jsd):
   assert method.name == "augmix" and list(method.predictors(state)) == ["student"]
 
 
-def test_equals_its_formula_and_noisymix_at_any_stage_bit_for_bit():
+def test_equals_its_formula():
   network, state, method, batch = make(policy=darker)
-  other = methods.noisymix(
-    network, spec=SPEC, alpha=0.0, add_noise=0.0, mult_noise=0.0, stages=(0, 1, 2), policy=darker
-  )
   key = jax.random.key(5)
   value, aux = jax.jit(method.loss_fn(state))(state.params, batch, key)
-  same, _ = jax.jit(other.loss_fn(state))(state.params, batch, key)
-  np.testing.assert_array_equal(value, same)
-
   drawn = augment.views(darker, 2)(fold(fold(key, "augment"), "policy"), batch["image"])
   views = jnp.concatenate([batch["image"][:, None], drawn], axis=1)
   out = network.apply(state.params, state.batch_stats, views, train=True)
