@@ -41,23 +41,28 @@ def transport_plan(mask: Array, saliency: Array, *, eps: float = 0.8) -> Array:
   """
   blocks = mask.shape[1]
   count = blocks * blocks
-  position = jnp.stack(jnp.divmod(jnp.arange(count), blocks), axis=-1).astype(saliency.dtype)
+  index = jnp.arange(count)
+  position = jnp.stack(jnp.divmod(index, blocks), axis=-1).astype(saliency.dtype)
   gap = position[:, None] - position[None]
   distance = jnp.sum(jnp.square(gap), axis=-1) / max(blocks - 1, 1) ** 2
-  kept = (mask > 0).reshape(-1, 1, count)
-  cost = eps * distance[None] - jnp.where(kept, saliency.reshape(-1, count, 1), 0)
-  index = jnp.arange(count)
 
-  def play(_: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
-    cost, _ = carry
-    claimed = jnp.argmin(cost, axis=2)[:, :, None] == index.reshape(1, 1, -1)
-    winner = jnp.argmin(jnp.where(claimed, cost, jnp.inf), axis=1)
-    won = claimed & (index.reshape(1, -1, 1) == winner[:, None])
-    plan = jnp.where(jnp.any(claimed, axis=1), winner, -1)
-    return cost + (claimed & ~won), plan.astype(jnp.int32)
+  def of_one(mask: Array, saliency: Array) -> Array:
+    def play(_: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+      cost, _ = carry
+      # A minimum and then its first place: many times faster than argmin on a CPU.
+      bid = jnp.min(cost, axis=1)
+      claim = jnp.min(jnp.where(cost == bid[:, None], index[None], count), axis=1)
+      least = jnp.full(count, jnp.inf, cost.dtype).at[claim].min(bid)
+      winner = jnp.full(count, count).at[claim].min(jnp.where(bid == least[claim], index, count))
+      lost = (winner[claim] != index).astype(cost.dtype)
+      plan = jnp.where(winner < count, winner, -1).astype(jnp.int32)
+      return cost.at[index, claim].add(lost), plan
 
-  start = jnp.full((mask.shape[0], count), -1, jnp.int32)
-  return jax.lax.fori_loop(0, blocks, play, (cost, start))[1]
+    salient = jnp.where((mask > 0).reshape(1, -1), saliency.reshape(-1, 1), 0)
+    start = (eps * distance - salient, jnp.full(count, -1, jnp.int32))
+    return jax.lax.fori_loop(0, blocks, play, start)[1]
+
+  return jax.vmap(of_one)(mask, saliency)
 
 
 def move_blocks(image: Array, plan: Array, fill: float | Sequence[float] = 0.0) -> Array:

@@ -12,6 +12,7 @@ from jaxnoise import augment
 from jaxnoise.core import InputError
 
 BETA, GAMMA, ETA = 1.2, 0.5, 0.2
+SOLVE = jax.jit(augment.solve_puzzle)
 
 
 def pictures(count, side, channels=3, seed=0):
@@ -141,7 +142,7 @@ def cheapest(problem, row):
 def test_solver_reaches_the_minimum(blocks, solved, excess):
   """Of 128 random problems all are solved, where their starts are far off; 4 x 4 is given slack."""
   _, problem = make(128, blocks, 8, lam=0.4)
-  labels = jax.jit(augment.solve_puzzle)(problem)
+  labels = SOLVE(problem)
   assert labels.dtype == jnp.int32 and labels.shape == (128, blocks, blocks)
   energy = np.asarray(augment.puzzle_energy(problem, labels))
   start = np.asarray(augment.puzzle_energy(problem, jnp.argmin(problem.unary, axis=-1)))
@@ -155,11 +156,11 @@ def test_solver_reaches_the_minimum(blocks, solved, excess):
 def test_solver_stands_negative_edges_and_none():
   rng = np.random.default_rng(0)
   problem = augment.PuzzleProblem(
-    jnp.asarray(rng.normal(size=(4, 3, 3, 3)), jnp.float32),
-    jnp.asarray(rng.normal(size=(4, 2, 3)), jnp.float32).at[0].set(0.0),
-    jnp.asarray(rng.normal(size=(4, 3, 2)), jnp.float32).at[0].set(0.0),
+    jnp.asarray(rng.normal(size=(128, 2, 2, 3)), jnp.float32),
+    jnp.asarray(rng.normal(size=(128, 1, 2)), jnp.float32).at[0].set(0.0),
+    jnp.asarray(rng.normal(size=(128, 2, 1)), jnp.float32).at[0].set(0.0),
   )
-  labels = jax.jit(augment.solve_puzzle)(problem)
+  labels = SOLVE(problem)
   best = jnp.argmin(problem.unary, axis=-1)
   np.testing.assert_array_equal(labels[0], best[0])
   before, after = (augment.puzzle_energy(problem, x) for x in (best, labels))

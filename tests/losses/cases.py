@@ -16,6 +16,7 @@ TEACHER = jnp.array([[2.0, -1.0, 0.0, 0.5, 1.0]]) * jnp.array([[1.0], [-1.0], [3
 CASES = [
   ("cross_entropy", lambda z: losses.cross_entropy(z, TARGETS), (4, K)),
   ("cross_entropy_soft", lambda z: losses.cross_entropy(z, SOFT), (4, K)),
+  ("binary_cross_entropy", lambda z: losses.binary_cross_entropy(z, SOFT), (4, K)),
   ("hinton", lambda z: losses.hinton(z, TEACHER), (4, K)),
   ("hinton_reverse", lambda z: losses.hinton(z, TEACHER, reverse=True), (4, K)),
   ("jensen_shannon", losses.jensen_shannon, (4, 3, K)),
