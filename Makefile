@@ -52,7 +52,7 @@ setup: $(BASE)  ## only make the environment that the demo and training need
 
 test: $(DEV)  ## lint, then all tests but the slow ones
 	@"$(BIN)/python" -m ruff check .
-	@JAX_PLATFORMS=cpu "$(BIN)/python" -m pytest -q -n 2
+	@JAX_PLATFORMS=cpu "$(BIN)/python" -m pytest -q -n 2 --dist worksteal
 
 test-slow: $(DEV)  ## the slow tests
 	@JAX_PLATFORMS=cpu "$(BIN)/python" -m pytest -q -m slow

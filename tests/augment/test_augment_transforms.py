@@ -31,6 +31,7 @@ def test_parameter_zero_is_the_identity(geometric):
   np.testing.assert_array_equal(geometric[0](_image(), 0.0), _image())
 
 
+@pytest.mark.usefixtures("optimised")
 def test_grey_levels_are_the_truncated_float_result(geometric):
   operation, parameter = geometric
   levels = augment.grey_levels(_image((32, 32, 3)))
