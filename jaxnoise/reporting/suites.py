@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxnoise import metrics
 from jaxnoise.reporting import _html, _runs, _suite_tables, _svg
 from jaxnoise.reporting._statistics import estimate
 from jaxnoise.reporting.pages import corruption_table
@@ -235,6 +236,13 @@ def _calibration(tables: Tables, predictor: str) -> str:
     if fitted
     else "Nothing was held out of training (config.data.holdout is 0), so no temperature is fitted."
   )
+  least, most = metrics.TEMPERATURE_BOUNDS
+  found = table["summary"][predictor].get("temperature", ())
+  if any(not 1.01 * least < t < 0.99 * most for t in found):
+    why += (
+      " One lies at the end of its range: every held-out example is classified correctly, or too "
+      "few are, and the numbers at that temperature say little."
+    )
   drawn = _diagrams(table["cells"]["test"][predictor])
   return f"<h2>Calibration</h2>\n<p>{why}</p>\n{drawn}"
 
