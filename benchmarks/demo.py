@@ -61,11 +61,13 @@ def shown(path: Path) -> str:
   return str(path) if relative.startswith("..") else relative
 
 
-def next_commands() -> str:
-  """What to try after the demo."""
+def next_commands(run: Path) -> str:
+  """What to try after the demo; `run` is one of its runs."""
   python = shown(Path(sys.executable))
   config = shown(CONFIG)
   return f"""Next:
+  {python} -m jaxnoise.evaluate {shown(run)} --suite=robustness
+      corruptions, perturbation sequences, attacks and calibration of that run, on one page
   {python} -m jaxnoise.main --config={config} --config.method.jsd_weight=0.0
       the same without the consistency term; every field of the config can be set so
   {python} -m jaxnoise.main --config={shown(CONFIG.with_name("noisymix.py"))} --config.data.path=DIR
@@ -117,7 +119,7 @@ def main(argv: Sequence[str]) -> int:
   print(f"comparison: {shown(page)}")
   for run in runs:
     print(f"report: {shown(run.path / 'report.html')}")
-  print(f"\n{next_commands()}\n")
+  print(f"\n{next_commands(runs[-1].path)}\n")
   print(f"{time.monotonic() - started:.0f} s in all")
   return 0
 
