@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from jaxnoise.core.errors import InputError, closest
+from jaxnoise.data._folders import image_pool
 from jaxnoise.data._images import decode
 from jaxnoise.data._resident import Pool, Source
 from jaxnoise.data._tfds import read_split, stored_order
@@ -30,6 +31,9 @@ FROST_FILES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.j
 """The authors' photographs of ice, in their order; their code draws among the first five."""
 
 NUM_FROST = 5
+
+_GROUPS = ("noise", "blur", "weather", "digital", "extra")
+"""Folders that ImageNet-C's archives unpack to."""
 
 _TFDS = "cifar10_corrupted"
 _TFDS_NAMES = {"frosted_glass_blur": "glass_blur", "elastic": "elastic_transform"}
@@ -78,14 +82,16 @@ def corrupted(path: str | os.PathLike[str], source: Source) -> Corrupted:
   The official form is `<corruption>.npy` [5 M, H, W, C] uint8, the severities one after the other,
   and `labels.npy` [5 M]; a cell is read from its file when it is asked for. For CIFAR-10 the sets
   `cifar10_corrupted/<corruption>_<severity>` that TFDS has prepared are read too; they are put into
-  the order of the test set by TFDS' own hash.
+  the order of the test set by TFDS' own hash. ImageNet-C's form, for a source with class names, is
+  `<corruption>/<severity>/<class>/` with images named as those of the test set, the corruptions
+  directly in the folder or in `noise`, `blur`, `weather`, `digital` and `extra`.
 
   Source: D. Hendrycks, T. Dietterich, Benchmarking Neural Network Robustness to Common Corruptions
   and Perturbations, ICLR 2019.
 
   Args:
-    path: the folder of the .npy files, the folder that holds `CIFAR-10-C` or `CIFAR-100-C`, or a
-      TFDS data_dir.
+    path: the folder of the .npy files, the folder that holds `CIFAR-10-C` or `CIFAR-100-C`, a TFDS
+      data_dir, or the folder of ImageNet-C.
     source: the clean data set; its test images and labels are what the files must fit.
 
   Raises:
@@ -112,11 +118,14 @@ def corrupted(path: str | os.PathLike[str], source: Source) -> Corrupted:
     inner = root if root.name == _TFDS else root / _TFDS
     if inner.is_dir() and (found := _prepared(inner, source)):
       return found
+  if source.class_names and (found := _by_class(root, source)):
+    return found
   name = FOLDERS.get(source.name, f"corrupted {source.name}")
   tfds = f", or a TFDS data_dir with {_TFDS}" if source.name == "cifar10" else ""
   raise InputError(
     f"{name}: was not found at {os.fspath(path)!r}; give the folder with {LABELS} and one .npy "
-    f"file for each corruption{tfds}"
+    f"file for each corruption, or one with <corruption>/<severity>/<class>/ folders of images"
+    f"{tfds}"
   )
 
 
@@ -198,6 +207,31 @@ def _official(folder: pathlib.Path, source: Source) -> Corrupted:
     return np.array(array[(severity - 1) * count : severity * count])
 
   return Corrupted(names, SEVERITIES, source.test_labels, read)
+
+
+def _by_class(root: pathlib.Path, source: Source) -> Corrupted | None:
+  """ImageNet-C's form: <corruption>/<severity>/<class>/<file of the test set>."""
+  folders = {}
+  for inner in (root, *(root / group for group in _GROUPS)):
+    for name in BENCHMARK:
+      if all((inner / name / str(s)).is_dir() for s in SEVERITIES):
+        folders.setdefault(name, inner / name)
+  if not folders:
+    return None
+  height, width = source.image_shape[:2]
+
+  def read(name: str, severity: int) -> np.ndarray:
+    folder = folders[name] / str(severity)
+    pool = image_pool(folder, height if height == width else 0, class_names=source.class_names)
+    if not np.array_equal(pool.labels, source.test_labels):
+      raise InputError(
+        f"{folder}: has {len(pool.labels)} images, the test set of {source.name} "
+        f"{len(source.test_labels)}, and they are not as many of each class; give the corrupted "
+        "copy of this test set"
+      )
+    return pool.images
+
+  return Corrupted(_ordered(folders), SEVERITIES, source.test_labels, read)
 
 
 def _prepared(root: pathlib.Path, source: Source) -> Corrupted | None:

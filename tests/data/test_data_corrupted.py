@@ -45,6 +45,34 @@ def test_official_arrays(tmp_path, name, place):
       np.testing.assert_array_equal(pool.labels, source.test_labels)
 
 
+def test_folders_as_imagenet_c_has_them(tmp_path):
+  """<group>/<corruption>/<severity>/<class>/, in the order of the test set, cell by cell."""
+  from PIL import Image
+
+  def save(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (6, 6), (value, 0, 0)).save(path)
+
+  files = {"train": ("a/1.png", "b/1.png"), "val": ("a/9.png", "b/2.png", "b/10.png")}
+  for split, names in files.items():
+    for k, name in enumerate(names):
+      save(tmp_path / "clean" / split / name, 10 * k)
+  source = data.folder(tmp_path / "clean")
+  for place, corruption in (("noise", "shot_noise"), ("", "fog")):
+    for severity in range(1, 6):
+      for k, name in enumerate(files["val"]):
+        save(tmp_path / "c" / place / corruption / str(severity) / name, 100 + 10 * k + severity)
+  found = data.corrupted(tmp_path / "c", source)
+  assert found.names == ("shot_noise", "fog")
+  clean_red = source.test_images[:, 0, 0, 0].astype(int)
+  pool = found.pool("shot_noise", 4)
+  np.testing.assert_array_equal(pool.images[:, 0, 0, 0], clean_red + 104)
+  np.testing.assert_array_equal(pool.labels, source.test_labels)
+  (tmp_path / "c" / "fog" / "2" / "a" / "9.png").unlink()
+  with pytest.raises(InputError, match="has 2 images, the test set of folder 3, and they are not"):
+    found.pool("fog", 2)
+
+
 def test_a_pool_does_not_hold_the_whole_file(tmp_path):
   source = clean()
   write(tmp_path, source)
