@@ -163,6 +163,7 @@ def test_two_seeds_equal_two_single_runs(tmp_path, factory, changes):
       np.testing.assert_allclose(both.metrics[name][s], value, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_five_steps_of_two_seeds_equal_two_single_runs_in_float64():
   def five_steps(**changes):
     programs = loop.Programs(tiny_run(noisy_mix_factory, **changes))

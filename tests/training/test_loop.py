@@ -50,7 +50,9 @@ def undisturbed(tmp_path_factory):
   return folder
 
 
-@pytest.mark.parametrize("step", [1, 5, 8])
+@pytest.mark.parametrize(
+  "step", [pytest.param(1, marks=pytest.mark.slow), 5, pytest.param(8, marks=pytest.mark.slow)]
+)
 def test_after_kill_9_the_same_command_ends_bitwise_equal(undisturbed, tmp_path, step):
   killed = in_process(tmp_path / "run", undisturbed / "cache", step, "SIGKILL")
   assert killed.returncode == -9, killed.stderr
