@@ -1,6 +1,7 @@
 """What every method must do, and the contract of each wrapper, by numbers."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -21,14 +22,21 @@ def make(name):
   return network, method, method.init_state(state)
 
 
+@functools.cache
+def compiled(name):
+  """What the battery asks of every method: its gradient is compiled once for all the questions."""
+  _, method, state = make(name)
+  return method, state, jax.jit(method.grad_fn(state))
+
+
 @pytest.fixture(params=CASES)
 def made(request):
-  return make(request.param)
+  return compiled(request.param)
 
 
 def test_gradient_is_finite_and_shaped_like_the_parameters(made):
-  _, method, state = made
-  (loss, aux), grads = jax.jit(method.grad_fn(state))(state.params, toy_batch(), jax.random.key(0))
+  _, state, grad_fn = made
+  (loss, aux), grads = grad_fn(state.params, toy_batch(), jax.random.key(0))
   assert loss.shape == () and loss.dtype == jnp.float32
   assert aux.per_example.shape == (6,)
   assert jax.tree.map(jnp.shape, grads) == jax.tree.map(jnp.shape, state.params)
@@ -37,9 +45,9 @@ def test_gradient_is_finite_and_shaped_like_the_parameters(made):
 
 
 def test_own_gradient_is_that_of_the_loss(made):
-  _, method, state = made
+  method, state, grad_fn = made
   key = jax.random.key(4)
-  _, given = jax.jit(method.grad_fn(state))(state.params, toy_batch(), key)
+  _, given = grad_fn(state.params, toy_batch(), key)
   plain = jax.jit(jax.grad(method.loss_fn(state), has_aux=True))
   derived, _ = plain(state.params, toy_batch(), key)
   for a, b in zip(jax.tree.leaves(given), jax.tree.leaves(derived), strict=True):
@@ -47,17 +55,16 @@ def test_own_gradient_is_that_of_the_loss(made):
 
 
 def test_same_key_same_loss_other_key_other_loss(made):
-  _, method, state = made
+  method, state, _ = made
   fn = jax.jit(method.loss_fn(state))
   first, again, other = (fn(state.params, toy_batch(), jax.random.key(k))[0] for k in (0, 0, 1))
   assert first == again and first != other
 
 
 def test_weight_one_changes_nothing_and_scaling_weights_changes_nothing(made):
-  _, method, state = made
+  method, state, fn = made
   if "random_weighting" in method.wrappers:
     pytest.skip("draws its own weights")
-  fn = jax.jit(method.grad_fn(state))
   batch, key = toy_batch(), jax.random.key(0)
   w = jnp.array([0.2, 1.0, 0.0, 3.0, 0.5, 1.3])
   (plain, _), plain_grads = fn(state.params, batch, key)
@@ -72,7 +79,7 @@ def test_weight_one_changes_nothing_and_scaling_weights_changes_nothing(made):
 
 
 def test_state_keeps_its_structure_through_a_step(made):
-  _, method, state = made
+  method, state, _ = made
   batch, key = toy_batch(), jax.random.key(0)
   (_, aux), _ = method.grad_fn(state)(state.params, batch, key)
   after = method.post_step(state, batch, aux, key)
@@ -81,7 +88,7 @@ def test_state_keeps_its_structure_through_a_step(made):
 
 
 def test_predictors_are_logits_in_evaluation_mode(made):
-  _, method, state = made
+  method, state, _ = made
   image = toy_batch()["image"]
   named = method.predictors(state)
   assert next(iter(named)) == "student"
