@@ -1,4 +1,4 @@
-"""The (corruption, severity) table of a network, and its means as the papers print them."""
+"""The (corruption, severity) table of a network."""
 
 from __future__ import annotations
 
