@@ -54,8 +54,12 @@ test: $(DEV)  ## lint, then all tests but the slow ones
 	@"$(BIN)/python" -m ruff check .
 	@JAX_PLATFORMS=cpu "$(BIN)/python" -m pytest -q -n 2 --dist worksteal
 
-test-slow: $(DEV)  ## the slow tests
+# What is held against golden values, compiled as a user's programs are.
+GOLDEN_TESTS := $(addprefix tests/,losses metrics augment corruptions attacks models)
+
+test-slow: $(DEV)  ## the slow tests, and those of golden values with every optimisation
 	@JAX_PLATFORMS=cpu "$(BIN)/python" -m pytest -q -m slow
+	@JAX_PLATFORMS=cpu JAXNOISE_TEST_OPTIMISED=1 "$(BIN)/python" -m pytest -q -n 2 --dist worksteal $(GOLDEN_TESTS)
 
 notebooks: $(DEV)  ## make the notebooks from their .py sources and execute them
 	@"$(BIN)/python" notebooks/build.py

@@ -8,7 +8,9 @@ same for all methods, whose hyper-parameters are their papers'. Rows run seed by
 is not run is seeds and not methods. A row is one run with its suite; it is appended to
 OUT/PROTOCOL.jsonl when it is finished, and the same command goes on where it stopped. `--minutes`
 begins no further row after so long. Then comes the table: mean ± standard deviation over seeds, and
-the paired difference to plain training with its 95 % interval (Student, three seeds or more).
+the paired difference to plain training with its 95 % interval (Student, three seeds or more). The
+flip rate is the mean over perturbations of a run's flip probability over that of plain training,
+the mean of its seeds; it is read from the runs, which are kept in OUT/PROTOCOL.
 """
 
 from __future__ import annotations
@@ -84,6 +86,7 @@ COLUMNS = {
   "ece": ("ECE, clean", 100),
   "corrupted_ece": ("ECE, corrupted", 100),
   "flip": ("flip probability", 100),
+  "flip_rate": ("flip rate", 100),
   "fgsm": ("FGSM 8/255", 100),
   "pgd": ("PGD l∞ 2/255", 100),
 }
@@ -139,6 +142,29 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     except json.JSONDecodeError:
       continue
   return rows
+
+
+def with_flip_rates(rows: Sequence[Mapping[str, Any]], runs: Path) -> list[dict[str, Any]]:
+  """The rows with "flip_rate"; NaN where plain training never flips, or has not run."""
+  from jaxnoise import metrics, reporting
+  from jaxnoise.core import InputError
+
+  def flips(row: Mapping[str, Any]) -> dict[str, float]:
+    run = runs / f"{row['method']}-{row['seed']}"
+    cells = reporting.read_suite(run, "robustness")["sequences"]["cells"]
+    return {name: cell["student"][0]["flip_probability"] for name, cell in cells.items()}
+
+  of_rows = [flips(row) for row in rows]
+  plain = [f for f, row in zip(of_rows, rows, strict=True) if row["method"] == "baseline"]
+  reference = {name: float(np.mean([f[name] for f in plain])) for name in (plain or [{}])[0]}
+  out = []
+  for row, found in zip(rows, of_rows, strict=True):
+    try:
+      rate = metrics.mean_flip_rate(found, reference)
+    except InputError:
+      rate = float("nan")
+    out.append({**row, "flip_rate": rate})
+  return out
 
 
 def table(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
@@ -245,7 +271,8 @@ def main(argv: Sequence[str]) -> int:
   path = arguments.out / f"{arguments.protocol}.jsonl"
   path.parent.mkdir(parents=True, exist_ok=True)
   run_all(arguments, names, path)
-  print(table(read_rows(path), names))
+  rows = with_flip_rates(read_rows(path), arguments.out / arguments.protocol)
+  print(table(rows, names))
   return 0
 
 

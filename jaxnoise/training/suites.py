@@ -184,7 +184,8 @@ def _corruptions(
     stored = load_corrupted(config, opened.run.source)
     names, severities = stored.names, stored.severities
     views = evaluation.stored_views(test_set, stored)
-    settings = {"images": "stored"}
+    # Other files in another place are other images.
+    settings = {"images": "stored", "corrupted_path": str(Path(config["corrupted_path"]).resolve())}
   else:
     names = corruption_names(options.corruptions, "corruptions")
     severities = tuple(options.severities)
@@ -194,6 +195,8 @@ def _corruptions(
     views = evaluation.generated_views(test_set, key, variant, textures)
     frost = "generated" if textures is None else "official"
     settings = {"images": "generated", "variant": variant, "frost": frost}
+    if textures is not None:
+      settings["frost_path"] = str(Path(options.frost_path).resolve())
   reference = None
   if options.reference == ALEXNET:
     if evaluation.corruption_variant(test_set.image_shape) != "imagenet":
