@@ -16,12 +16,10 @@ the mean of its seeds; it is read from the runs, which are kept in OUT/PROTOCOL.
 from __future__ import annotations
 
 import argparse
-import concurrent.futures
 import json
 import os
 import platform
 import runpy
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -29,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rows
 
 ROOT = Path(__file__).resolve().parents[1]
 AUGMIX = {"name": "augmix", "width": 3, "depth": -1, "severity": 3.0}
@@ -116,6 +115,7 @@ def run_row(protocol: str, method: str, seed: int, out: Path, data: str) -> dict
     for part in suites.SUITES["robustness"]
   }
   return {
+    "row": f"{method}:{seed}",
     "protocol": protocol,
     "method": method,
     "seed": seed,
@@ -133,115 +133,27 @@ def run_row(protocol: str, method: str, seed: int, out: Path, data: str) -> dict
   }
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-  """The finished rows; a torn last line is left out."""
-  rows = []
-  for line in path.read_text().splitlines() if path.exists() else ():
-    try:
-      rows.append(json.loads(line))
-    except json.JSONDecodeError:
-      continue
-  return rows
-
-
-def with_flip_rates(rows: Sequence[Mapping[str, Any]], runs: Path) -> list[dict[str, Any]]:
+def with_flip_rates(found: Sequence[rows.Row], runs: Path) -> list[dict[str, Any]]:
   """The rows with "flip_rate"; NaN where plain training never flips, or has not run."""
   from jaxnoise import metrics, reporting
   from jaxnoise.core import InputError
 
-  def flips(row: Mapping[str, Any]) -> dict[str, float]:
+  def flips(row: rows.Row) -> dict[str, float]:
     run = runs / f"{row['method']}-{row['seed']}"
     cells = reporting.read_suite(run, "robustness")["sequences"]["cells"]
     return {name: cell["student"][0]["flip_probability"] for name, cell in cells.items()}
 
-  of_rows = [flips(row) for row in rows]
-  plain = [f for f, row in zip(of_rows, rows, strict=True) if row["method"] == "baseline"]
+  of_rows = [flips(row) for row in found]
+  plain = [f for f, row in zip(of_rows, found, strict=True) if row["method"] == "baseline"]
   reference = {name: float(np.mean([f[name] for f in plain])) for name in (plain or [{}])[0]}
   out = []
-  for row, found in zip(rows, of_rows, strict=True):
+  for row, own in zip(found, of_rows, strict=True):
     try:
-      rate = metrics.mean_flip_rate(found, reference)
+      rate = metrics.mean_flip_rate(own, reference)
     except InputError:
       rate = float("nan")
     out.append({**row, "flip_rate": rate})
   return out
-
-
-def table(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
-  """Markdown: mean ± sd over seeds of every column, and differences to the baseline."""
-  by = {(row["method"], row["seed"]): row for row in rows}
-  seeds = {name: [s for n, s in by if n == name] for name in names}
-  lines = ["| method | n | " + " | ".join(title for title, _ in COLUMNS.values()) + " |"]
-  lines.append("|---" * (len(COLUMNS) + 2) + "|")
-  for name in names:
-    cells = []
-    for field, (_, scale) in COLUMNS.items():
-      values = scale * np.array([by[name, s][field] for s in seeds[name]])
-      cells.append(spread(values) if len(values) else "not run")
-    lines.append(f"| {name} | {len(seeds[name])} | " + " | ".join(cells) + " |")
-  lines += ["", "Paired difference to the baseline, points, 95 % interval:", ""]
-  lines.append("| method | n | " + " | ".join(title for title, _ in COLUMNS.values()) + " |")
-  lines.append("|---" * (len(COLUMNS) + 2) + "|")
-  for name in names[1:]:
-    both = [s for s in seeds[name] if ("baseline", s) in by]
-    cells = []
-    for field, (_, scale) in COLUMNS.items():
-      change = scale * np.array([by[name, s][field] - by["baseline", s][field] for s in both])
-      cells.append(interval(change) if len(change) else "not run")
-    lines.append(f"| {name} | {len(both)} | " + " | ".join(cells) + " |")
-  return "\n".join(lines)
-
-
-def spread(values: np.ndarray) -> str:
-  """Mean ± standard deviation (n - 1)."""
-  mean = f"{values.mean():.2f}"
-  return mean if len(values) < 2 else f"{mean} ± {values.std(ddof=1):.2f}"
-
-
-def interval(values: np.ndarray) -> str:
-  """Mean with Student's 95 % interval; bold where it leaves 0 out."""
-  mean, n = values.mean(), len(values)
-  if n < 3:
-    return f"{mean:+.2f}"
-  from scipy import special
-
-  half = float(special.stdtrit(n - 1, 0.975)) * values.std(ddof=1) / np.sqrt(n)
-  text = f"{mean:+.2f} [{mean - half:+.2f}, {mean + half:+.2f}]"
-  return f"**{text}**" if abs(mean) > half else text
-
-
-def run_all(arguments: argparse.Namespace, names: Sequence[str], path: Path) -> None:
-  """Runs the rows that are missing, each in a process of its own."""
-  done = {(row["method"], row["seed"]) for row in read_rows(path)}
-  wanted = [
-    (name, seed) for seed in range(arguments.seeds or SEEDS[arguments.protocol]) for name in names
-  ]
-  missing = [row for row in wanted if row not in done]
-  end = time.monotonic() + 60 * arguments.minutes
-
-  def one(row: tuple[str, int]) -> None:
-    if time.monotonic() > end:
-      return
-    command = [
-      sys.executable, __file__, f"--row={row[0]}:{row[1]}", f"--protocol={arguments.protocol}",
-      f"--out={arguments.out}", f"--data={arguments.data}",
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-      print(f"{row[0]} seed {row[1]} failed:\n{done.stderr[-2000:]}", file=sys.stderr, flush=True)
-      return
-    line = done.stdout.strip().splitlines()[-1]
-    with path.open("a") as file:
-      file.write(line + "\n")
-    told = json.loads(line)
-    print(
-      f"{row[0]} seed {row[1]}: clean {told['clean']:.4f}, corrupted {told['corrupted']:.4f}, "
-      f"{told['wall_seconds']:.0f} s",
-      flush=True,
-    )
-
-  with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
-    list(pool.map(one, missing))
 
 
 def main(argv: Sequence[str]) -> int:
@@ -259,8 +171,9 @@ def main(argv: Sequence[str]) -> int:
   arguments = parser.parse_args(argv)
   if arguments.row:
     method, seed = arguments.row.split(":")
-    row = run_row(arguments.protocol, method, int(seed), arguments.out, arguments.data)
-    print(json.dumps(row))
+    print(json.dumps(
+      run_row(arguments.protocol, method, int(seed), arguments.out, arguments.data)
+    ))
     return 0
   known = methods(SIDES[arguments.protocol])
   names = tuple(filter(None, arguments.methods.split(","))) or CHOSEN[arguments.protocol]
@@ -269,10 +182,20 @@ def main(argv: Sequence[str]) -> int:
     if name not in known:
       parser.error(f"--methods has {name!r}; known are {', '.join(known)}")
   path = arguments.out / f"{arguments.protocol}.jsonl"
-  path.parent.mkdir(parents=True, exist_ok=True)
-  run_all(arguments, names, path)
-  rows = with_flip_rates(read_rows(path), arguments.out / arguments.protocol)
-  print(table(rows, names))
+  seeds = range(arguments.seeds or SEEDS[arguments.protocol])
+  options = [f"--{k}={getattr(arguments, k)}" for k in ("protocol", "out", "data")]
+  rows.run_missing(
+    [f"{name}:{seed}" for seed in seeds for name in names],
+    path,
+    lambda row: [__file__, f"--row={row}", *options],
+    jobs=arguments.jobs,
+    minutes=arguments.minutes,
+    told=lambda row: (
+      f"clean {row['clean']:.4f}, corrupted {row['corrupted']:.4f}, {row['wall_seconds']:.0f} s"
+    ),
+  )
+  found = with_flip_rates(rows.read_rows(path), arguments.out / arguments.protocol)
+  print(rows.table(found, names, COLUMNS, "baseline"))
   return 0
 
 

@@ -188,7 +188,7 @@ grid(terms, ["image", "cross-entropy", "minus entropy"], heads, "gradient of eac
 # adds the average as a second predictor. Neither knows the other, and the loop knows neither.
 
 # %%
-method = methods.with_ema(confidence_penalty(network, 10, beta=0.3), network, decay=0.98)
+method = methods.with_ema(confidence_penalty(network, 10, beta=0.3), decay=0.98)
 own = jaxnoise.train(COMMON, RUNS / "penalty", source=source, network=network, method=method)
 
 # %% [markdown]

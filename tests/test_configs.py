@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from jaxnoise import core
+from jaxnoise.core import InputError
 from jaxnoise.training import durations, networks, optim, schedules, schema
 from jaxnoise.training import method as method_lib
 
@@ -49,6 +50,9 @@ TABLES = {
 }
 
 
+NOISY_LABELS = ("noisy_baselines.py", "nrd.py", "webvision.py")
+
+
 @functools.cache
 def load(file):
   return runpy.run_path(str(ROOT / "configs" / file))
@@ -60,6 +64,10 @@ def build(file, argument=""):
 
 
 def arguments(file):
+  """Those of a file's cells where it lists them, else every combination of its choices."""
+  if "arguments" in load(file):
+    yield from load(file)["arguments"]()
+    return
   choices = load(file).get("CHOICES", {})
   for values in itertools.product(*choices.values()):
     yield ",".join(f"{key}={value}" for key, value in zip(choices, values, strict=True))
@@ -75,17 +83,17 @@ def table(number):
 @pytest.fixture(scope="module", autouse=True)
 def traced_once():
   """Transforms are traced once for all configs that share them: most of the time goes there."""
-  original, known = method_lib._transforms, {}
+  original, known = method_lib._chain, {}
 
-  def transforms(config, spec):
-    key = json.dumps([config["first"], config["policy"], spec.image_shape])
+  def chain(field, config, image):
+    key = json.dumps([field, config, image.shape])
     if key not in known:
-      known[key] = original(config, spec)
+      known[key] = original(field, config, image)
     return known[key]
 
-  method_lib._transforms = transforms
+  method_lib._chain = chain
   yield
-  method_lib._transforms = original
+  method_lib._chain = original
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -96,7 +104,7 @@ def test_every_choice_builds_and_resolves(file):
     assert json.loads(json.dumps(config)), argument
     assert config["name"] and config["name"] not in seen, f"{argument}: a name of its own"
     seen.add(config["name"])
-    assert config["evaluate"]["corruptions"], argument
+    assert config["evaluate"]["corruptions"] or file in NOISY_LABELS, argument
     side = config["data"]["options"].get("image_size", 32)
     per_epoch = 10
     num_steps = durations.to_steps(
@@ -114,6 +122,7 @@ def test_every_choice_builds_and_resolves(file):
       image_shape=(side, side, 3),
       image_mean=(0.5, 0.5, 0.5),
       batch_size=config["batch_size"],
+      pools={"trusted": config["data"]["trusted"]},
       steps_per_epoch=per_epoch,
       num_steps=num_steps,
       learning_rate=schedule,
@@ -125,7 +134,7 @@ def test_every_choice_builds_and_resolves(file):
 
 @pytest.mark.parametrize("file", FILES)
 def test_every_docstring_has_command_lines_that_work(file):
-  command = r"jaxnoise\.main --config=configs/([\w.]+):?([\w=,-]*)"
+  command = r"jaxnoise\.main --config=configs/([\w.]+):?([\w=,.-]*)"
   commands = re.findall(command, load(file)["__doc__"])
   assert commands and {name for name, _ in commands} == {file}
   for name, argument in commands:
@@ -225,3 +234,27 @@ def test_augmix_s_forms_and_recipes():
   assert (own["batch_size"], own["optim"]["nesterov"], own["optim"]["lr_min"]) == (256, False, 0.0)
   assert "mean" not in own["model"] and own["method"]["dual_norm"]
   assert not build("augmax.py", "norm=bn")["method"]["dual_norm"]
+
+
+def test_nrd_has_the_published_numbers_of_every_cell():
+  """The docs' tables, the config's, and what the run's report will show are the same numbers."""
+  module = load("nrd.py")
+  section = PUBLISHED.split("### NRD, Table 2")[1].split("### NRD, Table 3")[0]
+  rows = [[c.strip() for c in line.strip("|").split("|")] for line in section.split("\n")
+          if re.match(r"\| \w", line)]  # fmt: skip
+  told = {(row[0], row[1]): row[2:] for row in rows if row[0] != "data"}
+  count = 0
+  for argument in module["arguments"]():
+    choice = schema.parse_argument(argument, module["CHOICES"])
+    config = build("nrd.py", argument)
+    column = module["COLUMNS"].index((choice["noise"], choice["rate"]))
+    number = told[choice["dataset"], choice["method"]][column]
+    shown = config["published"].get("accuracy")
+    assert number == ("-" if shown is None else f"{shown:.2f}"), argument
+    count += shown is not None
+  assert count == 2 * (9 * 6 + 4)
+
+
+def test_nrd_refuses_a_rate_that_is_not_in_the_paper():
+  with pytest.raises(InputError, match=r"the paper has asymmetric noise at 0\.2, 0\.4"):
+    build("nrd.py", "noise=asymmetric,rate=0.8")

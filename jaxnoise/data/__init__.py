@@ -3,6 +3,9 @@
 from jaxnoise.data._archives import cifar10 as cifar10
 from jaxnoise.data._archives import cifar100 as cifar100
 from jaxnoise.data._arrays import arrays as arrays
+from jaxnoise.data._cifar_n import cifar_n as cifar_n
+from jaxnoise.data._cifar_n import human_labels as human_labels
+from jaxnoise.data._clothing1m import clothing1m as clothing1m
 from jaxnoise.data._corrupted import BENCHMARK as BENCHMARK
 from jaxnoise.data._corrupted import FROST_FILES as FROST_FILES
 from jaxnoise.data._corrupted import Corrupted as Corrupted
@@ -19,6 +22,9 @@ from jaxnoise.data._embedded import generated as generated
 from jaxnoise.data._folders import cinic10 as cinic10
 from jaxnoise.data._folders import folder as folder
 from jaxnoise.data._folders import image_pool as image_pool
+from jaxnoise.data._food101n import food101n as food101n
+from jaxnoise.data._imagenet import imagenet as imagenet
+from jaxnoise.data._imagenet import imagenet_validation as imagenet_validation
 from jaxnoise.data._load import load as load
 from jaxnoise.data._npz import npz as npz
 from jaxnoise.data._order import balanced_order as balanced_order
@@ -32,3 +38,4 @@ from jaxnoise.data._resident import channel_statistics as channel_statistics
 from jaxnoise.data._svhn import svhn as svhn
 from jaxnoise.data._tfds import tfds as tfds
 from jaxnoise.data._tfds import tfds_pool as tfds_pool
+from jaxnoise.data._webvision import webvision as webvision

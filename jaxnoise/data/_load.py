@@ -10,20 +10,32 @@ from typing import Any, NamedTuple
 
 from jaxnoise.core.errors import InputError, closest
 from jaxnoise.data._archives import archive_names, find_archive
+from jaxnoise.data._clothing1m import LAYOUT as CLOTHING1M
+from jaxnoise.data._clothing1m import clothing1m
 from jaxnoise.data._embedded import digits, generated
 from jaxnoise.data._folders import cinic10, find_cinic10, folder
+from jaxnoise.data._food101n import LAYOUT as FOOD101N
+from jaxnoise.data._food101n import food101n
+from jaxnoise.data._imagenet import LAYOUT as IMAGENET
+from jaxnoise.data._imagenet import imagenet
 from jaxnoise.data._known import CIFAR10, CIFAR100, CINIC10, SVHN, Known
 from jaxnoise.data._npz import FORM, npz, read_npz
 from jaxnoise.data._resident import Source
 from jaxnoise.data._svhn import FILES, find_svhn
 from jaxnoise.data._tfds import command, find_tfds, tfds
+from jaxnoise.data._webvision import LAYOUT as WEBVISION
+from jaxnoise.data._webvision import webvision
 
 _EMBEDDED: dict[str, Callable[..., Source]] = {"digits": digits, "generated": generated}
 _AT_PATH: dict[str, tuple[Callable[..., Source], str]] = {
   "npz": (npz, f"a .npz file with {FORM}"),
   "folder": (folder, "a folder with train/CLASS/*.png and test/CLASS/*.png"),
+  "webvision": (webvision, f"WebVision 1.0's folder with {WEBVISION}"),
+  "clothing1m": (clothing1m, f"Clothing1M's folder with {CLOTHING1M}"),
+  "food101n": (food101n, f"a folder with {FOOD101N}"),
+  "imagenet": (imagenet, f"ImageNet's folder with {IMAGENET}"),
 }
-"""Your own data: how to read it, and what the path must be."""
+"""Sets that have one form: how to read it, and what the path must be."""
 
 
 class Way(NamedTuple):
@@ -115,6 +127,9 @@ def load(name: str, path: str | os.PathLike[str] = "", **options: Any) -> Source
     read without TensorFlow). `cinic10` has the options `origin` and `join_valid`.
   * `npz`, `folder`: your own data; `path` is the `.npz` file (option `num_classes`), or a folder
     with `train/<class>/` and `test/<class>/` (option `image_size`).
+  * `webvision`, `clothing1m`, `food101n`, `imagenet`: the official folders at `path`, images of any
+    size made `image_size` pixels (256); all have the options `per_class` and `seed`, the others are
+    those of the functions of these names.
   * `tfds:NAME`: any image-classification set that TFDS prepared, NAME being BUILDER or
     BUILDER/CONFIG; `path` is the TFDS data_dir (options `image_size`, `test_split`).
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Callable
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -41,7 +41,7 @@ def unpickle(content: bytes, where: str) -> dict[str, Any]:
     {'labels': [3, 1]}
   """
   try:
-    loaded = _Reader(io.BytesIO(content), encoding="bytes").load()
+    loaded = read_pickle(io.BytesIO(content))
   except Exception as error:  # a damaged pickle may raise anything
     reason = " ".join(str(error).split())
     raise InputError(
@@ -52,16 +52,50 @@ def unpickle(content: bytes, where: str) -> dict[str, Any]:
     raise InputError(
       f"{where}: holds a {type(loaded).__name__}, expected a dictionary; get the official archive"
     )
-  return {
-    key.decode("latin1") if isinstance(key, bytes) else str(key): (
-      value.value if isinstance(value, _Array) else value
-    )
-    for key, value in loaded.items()
-  }
+  return loaded
+
+
+def read_pickle(file: BinaryIO, *, objects: bool = False) -> Any:
+  """Reads the next pickle of a stream: integer arrays, builtin values and dictionaries of them.
+
+  Args:
+    file: read from where it stands to the pickle's end.
+    objects: also read an array of objects, as the list of what it holds.
+
+  Raises:
+    Exception: any, for a damaged pickle or one that names something else.
+
+  Example:
+    >>> import io, pickle
+    >>> import numpy as np
+    >>> from jaxnoise.data import _pickles
+    >>> stream = io.BytesIO(pickle.dumps(np.array({"a": 1}, object)))
+    >>> _pickles.read_pickle(stream, objects=True)
+    [{'a': 1}]
+  """
+  return _plain(_Reader(file, objects).load())
+
+
+def _plain(value: Any) -> Any:
+  """Without the stand-ins. Lists hold none: those of labels are long, and only looked through once
+  where they are an array's."""
+  if isinstance(value, _Array):
+    return [_plain(v) for v in value.value] if isinstance(value.value, list) else value.value
+  if isinstance(value, dict):
+    return {
+      k.decode("latin1") if isinstance(k, bytes) else str(k): _plain(v) for k, v in value.items()
+    }
+  return value
 
 
 class _Reader(pickle.Unpickler):
+  def __init__(self, file: BinaryIO, objects: bool):
+    super().__init__(file, encoding="bytes")
+    self._objects = objects
+
   def find_class(self, module: str, name: str) -> Any:
+    if self._objects and (module, name) == ("numpy", "dtype"):
+      return _Constructor(_any_dtype)
     if (module, name) == ("numpy", "ndarray"):
       return "numpy.ndarray"  # only ever passed back to _reconstruct, which ignores it
     # `numpy.core` became `numpy._core` in NumPy 2.
@@ -102,16 +136,32 @@ class _Dtype:
     self.dtype = self.dtype.newbyteorder(order)
 
 
+class _ObjectDtype:
+  """Stands in for the dtype of objects, which are in the pickle itself."""
+
+  __slots__ = ()
+
+  def __setstate__(self, state: Any) -> None:
+    del state
+
+
+def _any_dtype(code: str | bytes, *ignored: Any) -> _Dtype | _ObjectDtype:
+  return _ObjectDtype() if code in ("O", "O4", "O8", b"O", b"O4", b"O8") else _Dtype(code)
+
+
 class _Array:
   """Stands in for `numpy.ndarray`: empty until its state arrives."""
 
   __slots__ = ("value",)
 
   def __init__(self) -> None:
-    self.value = np.zeros(0, np.uint8)
+    self.value: np.ndarray | list[Any] = np.zeros(0, np.uint8)
 
   def __setstate__(self, state: tuple[Any, ...]) -> None:
     _, shape, dtype, fortran, raw = state
+    if isinstance(dtype, _ObjectDtype) and isinstance(raw, list):
+      self.value = raw
+      return
     self.value = _from_bytes(raw, dtype, shape, "F" if fortran else "C")
 
 

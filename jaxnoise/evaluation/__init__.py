@@ -5,6 +5,16 @@ from jaxnoise.evaluation._adversarial import PGD as PGD
 from jaxnoise.evaluation._adversarial import Threat as Threat
 from jaxnoise.evaluation._adversarial import attack_part as attack_part
 from jaxnoise.evaluation._adversarial import threats_of as threats_of
+from jaxnoise.evaluation._audit import DISAGREEMENT as DISAGREEMENT
+from jaxnoise.evaluation._audit import VIEWS as VIEWS
+from jaxnoise.evaluation._audit import Audit as Audit
+from jaxnoise.evaluation._audit import audit_labels as audit_labels
+from jaxnoise.evaluation._audit import audit_metrics as audit_metrics
+from jaxnoise.evaluation._audit_files import LABEL_FORMATS as LABEL_FORMATS
+from jaxnoise.evaluation._audit_files import audit_table as audit_table
+from jaxnoise.evaluation._audit_files import check_labels_file as check_labels_file
+from jaxnoise.evaluation._audit_files import write_labels as write_labels
+from jaxnoise.evaluation._audit_signals import table_signals as table_signals
 from jaxnoise.evaluation._calibration import calibration as calibration
 from jaxnoise.evaluation._calibration import calibration_part as calibration_part
 from jaxnoise.evaluation._classification import Measure as Measure
@@ -44,3 +54,5 @@ from jaxnoise.evaluation._suite import Subject as Subject
 from jaxnoise.evaluation._suite import by_seed as by_seed
 from jaxnoise.evaluation._suite import read_table as read_table
 from jaxnoise.evaluation._suite import run_parts as run_parts
+from jaxnoise.evaluation._vicinal import make_view_predict as make_view_predict
+from jaxnoise.evaluation._vicinal import predict_views as predict_views

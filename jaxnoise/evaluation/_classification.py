@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -104,6 +105,14 @@ class TestSet:
       )
     other = copy.copy(self)
     other._pool, other.arrays = pool, data_lib.pool_data(pool, self._everywhere)
+    return other
+
+  def with_labels(self, labels: np.ndarray) -> TestSet:
+    """The same images with other labels [N], such as those of another seed of noise."""
+    other = copy.copy(self)
+    other._pool = dataclasses.replace(self._pool, labels=labels)
+    put = jax.device_put(other._pool.labels, self._everywhere)
+    other.arrays = {**self.arrays, "labels": put}
     return other
 
   def __iter__(self) -> Iterator[tuple[Array, Array, Array, Array]]:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxnoise.core.errors import InputError
 from jaxnoise.core.rng import Streams
 from jaxnoise.core.state import TrainState
-from jaxnoise.core.types import Array, Aux, Batch, Method, Network, PredictFn, PRNGKey
+from jaxnoise.core.types import Array, Aux, Batch, Method, PredictFn, PRNGKey
 from jaxnoise.methods import _base
 
 
@@ -61,7 +61,7 @@ def rectified_weights(z: Array) -> Array:
   return jnp.where(total > 0, positive / jnp.where(total > 0, total, 1.0), uniform)
 
 
-def with_ema(inner: Method, network: Network, *, decay: float = 0.999) -> Method:
+def with_ema(inner: Method, *, decay: float = 0.999) -> Method:
   """Keeps theta_ema <- decay theta_ema + (1 - decay) theta after every update, and evaluates it.
 
   The average starts as a copy of the initial parameters; the running statistics of the
@@ -69,11 +69,10 @@ def with_ema(inner: Method, network: Network, *, decay: float = 0.999) -> Method
 
   Args:
     inner: any method that keeps no average of its own.
-    network: the network of `inner`.
     decay: in [0, 1).
 
   Returns:
-    The method with one more predictor, "ema".
+    The method with one more predictor, "ema": its headline, of the averages.
 
   Raises:
     InputError: for a decay outside [0, 1), and, at initialisation, when another part of the method
@@ -85,7 +84,7 @@ def with_ema(inner: Method, network: Network, *, decay: float = 0.999) -> Method
     >>> from jaxnoise import core, methods, models
     >>> network = models.network(models.wide_resnet(3, depth=10, widen_factor=1))
     >>> spec = core.Spec(num_train=2, num_classes=3, image_shape=(8, 8, 3))
-    >>> methods.with_ema(methods.erm(network, spec=spec), network, decay=0.99).name
+    >>> methods.with_ema(methods.erm(network, spec=spec), decay=0.99).name
     'erm'
   """
   if not 0 <= decay < 1:
@@ -112,8 +111,9 @@ def with_ema(inner: Method, network: Network, *, decay: float = 0.999) -> Method
     )
 
   def predictors(state: TrainState) -> Mapping[str, PredictFn]:
-    ema = _base.predictor(network, state.ema_params, state.ema_batch_stats)
-    return {**inner.predictors(state), "ema": ema}
+    averaged = state.replace(params=state.ema_params, batch_stats=state.ema_batch_stats)
+    headline = next(iter(inner.predictors(averaged).values()))
+    return {**inner.predictors(state), "ema": headline}
 
   return dataclasses.replace(
     inner,

@@ -17,6 +17,10 @@ from jaxnoise.metrics._corruption import accuracy_without as accuracy_without
 from jaxnoise.metrics._corruption import cell_accuracies as cell_accuracies
 from jaxnoise.metrics._corruption import corruption_counts as corruption_counts
 from jaxnoise.metrics._corruption import mean_corruption_accuracy as mean_corruption_accuracy
+from jaxnoise.metrics._label_noise import auroc as auroc
+from jaxnoise.metrics._label_noise import average_precision as average_precision
+from jaxnoise.metrics._label_noise import memorisation as memorisation
+from jaxnoise.metrics._label_noise import precision_at as precision_at
 from jaxnoise.metrics._relative import ALEXNET_IMAGENET_C as ALEXNET_IMAGENET_C
 from jaxnoise.metrics._relative import corruption_errors as corruption_errors
 from jaxnoise.metrics._relative import flip_rates as flip_rates
@@ -31,3 +35,5 @@ from jaxnoise.metrics._stability import ranking_distance as ranking_distance
 from jaxnoise.metrics._temperature import TEMPERATURE_BOUNDS as TEMPERATURE_BOUNDS
 from jaxnoise.metrics._temperature import apply_temperature as apply_temperature
 from jaxnoise.metrics._temperature import temperature_scale as temperature_scale
+from jaxnoise.metrics._vicinal import bin_centre_calibration_error as bin_centre_calibration_error
+from jaxnoise.metrics._vicinal import equiradial_projection as equiradial_projection

@@ -21,6 +21,10 @@ from jaxnoise.reporting._tables import comparison_rows as comparison_rows
 from jaxnoise.reporting._tables import format_rows as format_rows
 from jaxnoise.reporting._tables import paired_difference as paired_difference
 from jaxnoise.reporting._tables import verdict as verdict
+from jaxnoise.reporting.audit_page import audit_lines as audit_lines
+from jaxnoise.reporting.audit_page import write_audit as write_audit
+from jaxnoise.reporting.charts import Chart as Chart
+from jaxnoise.reporting.charts import write_charts as write_charts
 from jaxnoise.reporting.comparison import write_comparison as write_comparison
 from jaxnoise.reporting.figures import comparison_figure as comparison_figure
 from jaxnoise.reporting.pages import write_report as write_report

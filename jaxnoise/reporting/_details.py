@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnoise.reporting import _html, _runs
+from jaxnoise.reporting import _html, _runs, _svg
 
 _SHOWN_CLASSES = 20
 _SHOWN_PAIRS = 10
@@ -131,14 +131,19 @@ def label_noise(run: _runs.RunRecord) -> str:
   if not table:
     return ""
   names = run.class_names
-  nominal = [f"{k}: {v}" for k, v in table.get("nominal", {}).items()]
+  nominal = [f"{k}: {v}" for k, v in table.get("nominal", {}).items() if k != "matrix"]
   rows = [
     ["asked for", ", ".join(nominal) or "not known"],
     ["wrong labels", f"{table['changed']:,} of {table['n']:,}: {100 * table['rate']:.2f} %"],
     ["labels, CRC32", f"{table['labels_crc32']:08x}"],
     ["labels, SHA-256", table["labels_sha256"]],
   ]
+  own = table.get("of_seeds", ())
+  if own:
+    each = ", ".join(f"{100 * one['rate']:.2f} %" for one in own)
+    rows.insert(2, ["wrong labels of each seed", each])
   facts = _html.table(("what", "value"), rows, label="label noise", kind="facts")
+  facts += _fitted(run)
   counts = table.get("counts")
   if counts is None:
     return f"<h2>Label noise</h2>\n{facts}{_rates(table, names)}"
@@ -153,6 +158,28 @@ def label_noise(run: _runs.RunRecord) -> str:
   headings = ("true class", "given label", "images", "% of the class")
   largest = _html.table(headings, pairs, label="most frequent wrong labels", kind="pairs")
   return f"<h2>Label noise</h2>\n{facts}{_rates(table, names)}{largest}"
+
+
+def _fitted(run: _runs.RunRecord) -> str:
+  """Which training labels the network fits, over the run."""
+  told = {
+    "memorised": "wrong labels fitted",
+    "corrected": "wrong labels seen through",
+    "label_precision": "fitted labels that are right",
+  }
+  first = run.predictors[0] if run.predictors else "student"
+  curves = [
+    (text, _runs.curve(run, f"labels/{first}/{name}"))
+    for name, text in told.items()
+    if _runs.has_curve(run, f"labels/{first}/{name}")
+  ]
+  if not curves:
+    return ""
+  svg = _svg.overlay_svg(curves, "Training labels, in %", 100.0)
+  last = [f"{text} {100 * curve.value[-1].mean():.2f} %" for text, curve in curves]
+  return f"""<div class="grid">{_html.figure(svg)}</div>
+<p class="soft">By the predictions of {html.escape(first)} on the training images as they are; at the
+end: {", ".join(last)}.</p>"""
 
 
 def _rates(table: Mapping[str, Any], names: Sequence[str]) -> str:

@@ -90,7 +90,25 @@ seeds: ± is one standard error of their mean. Corrupted means the unweighted me
 corruption and severity below; calibration error is ECE with {len(bins[0]["count"])} bins of equal
 width.</p>
 <div class="grid cards">{"".join(cards)}</div>
-{_numbers(run)}"""
+{_published(run)}{_numbers(run)}"""
+
+
+def _published(run: _runs.RunRecord) -> str:
+  """What a paper prints for this cell, beside what was measured here."""
+  told = run.config.get("published") or {}
+  rows = []
+  for score in SCORES:
+    if score.field in told:
+      value = _of(run, score, run.predictors[0])
+      here = "-" if value is None else f"{score.text(value)} {score.unit}"
+      rows.append([score.short, f"{told[score.field]:g} {score.unit}", here])
+  if not rows:
+    return ""
+  table = _html.table(("score", "published", "here"), rows, label="published", kind="facts")
+  source = html.escape(str(told.get("source", "the paper")))
+  return f'''<h3>Published</h3>
+{table}<p class="soft">Published by {source}; the setting is the config's only where the config says
+nothing else.</p>'''
 
 
 def _of(run: _runs.RunRecord, score: Score, predictor: str) -> Estimate | None:

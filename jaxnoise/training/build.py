@@ -17,12 +17,14 @@ from jaxnoise.core.types import Array, Method, Network, Output, PyTree, Spec
 from jaxnoise.training import (
   corrupted,
   durations,
+  label_matrix,
   networks,
   optim,
   schedules,
   schema,
   sharding,
   sinks,
+  sources,
 )
 from jaxnoise.training import method as method_lib
 from jaxnoise.training.resolve import OBJECT, name_of
@@ -34,8 +36,7 @@ class Run:
 
   Attributes:
     config: complete and checked.
-    source: the training and test data.
-    holdout: the examples held out of training, or None.
+    loaded: the training and test data, what is held out, and the labels of each seed.
     network: the model.
     method: the method, wrappers applied.
     optimizer: the optimizer.
@@ -47,8 +48,7 @@ class Run:
   """
 
   config: Mapping[str, Any]
-  source: data.Source = dataclasses.field(repr=False)
-  holdout: data.Pool | None = dataclasses.field(repr=False)
+  loaded: sources.Loaded = dataclasses.field(repr=False)
   network: Network
   method: Method
   optimizer: optax.GradientTransformationExtraArgs
@@ -57,6 +57,21 @@ class Run:
   teacher: PyTree | None = dataclasses.field(default=None, repr=False)
   start_from: PyTree | None = dataclasses.field(default=None, repr=False)
   corrupted: data.Corrupted | None = dataclasses.field(default=None, repr=False)
+
+  @property
+  def source(self) -> data.Source:
+    """The training and test data, with the labels of the first seed."""
+    return self.loaded.source
+
+  @property
+  def holdout(self) -> data.Pool | None:
+    """The examples held out of training, or None."""
+    return self.loaded.holdout
+
+  def host_data(self) -> dict[str, Any]:
+    """What the compiled step is given, on the host; labels [S, N] where seeds have their own."""
+    arrays = data.host_data(self.source)
+    return arrays if self.loaded.labels is None else {**arrays, "labels": self.loaded.labels}
 
   def steps(self, field: str, duration: str) -> int:
     """A duration of the config in optimizer steps."""
@@ -100,7 +115,8 @@ def assemble(
   config = _with_objects(config, source, network, method, loss)
   mesh = sharding.make_mesh() if mesh is None else mesh
   _check_numbers(config)
-  source, holdout = load_source(config["data"], source)
+  loaded = sources.load(config["data"], source, seed=config["seed"], seeds=config["seeds"])
+  source = loaded.source
   if network is None:
     network = networks.make_network(config, source.num_classes)
   elif not isinstance(network, Network):
@@ -108,10 +124,12 @@ def assemble(
   teacher_network, teacher = None, None
   if config["teacher"]:
     teacher_network, teacher = networks.load_teacher(config["teacher"], source, pending)
+  matrix = label_matrix.load(config["label_matrix"], source, pending)
   spec = _spec(config, source, mesh, replays=1)
 
   def build(spec: Spec) -> Method:
     given = {"method": method, "loss": loss, "teacher_network": teacher_network}
+    given["label_matrix"] = matrix
     return method_lib.make_method(config, network, spec, **given)
 
   built = build(spec)
@@ -132,7 +150,7 @@ def assemble(
   if stored is None:
     corrupted.check_corruptions(config["evaluate"], spec.image_shape)
   run = Run(
-    config, source, holdout, network, built, optimizer, spec, mesh, teacher, start_from, stored
+    config, loaded, network, built, optimizer, spec, mesh, teacher, start_from, stored
   )
   for section in ("log", "evaluate", "checkpoint"):
     run.steps(f"{section}.every", config[section]["every"])
@@ -158,6 +176,7 @@ def _check_objects(config: Mapping[str, Any], source, network, method, loss) -> 
     )
   policy = config["policy"].get("name")
   unused = {"loss": loss, "config.policy.name": policy, "config.teacher": config["teacher"]}
+  unused["config.label_matrix"] = config["label_matrix"]
   for what, given in unused.items():
     if given:
       raise InputError(
@@ -196,44 +215,6 @@ def _own_fields(module: Any) -> dict[str, Any]:
     return all(isinstance(v, plain) for v in value) if several else isinstance(value, plain)
 
   return {k: v for k, v in values.items() if k not in ("name", "parent") and is_plain(v)}
-
-
-def load_source(
-  config: Mapping[str, Any], source: data.Source | None = None
-) -> tuple[data.Source, data.Pool | None]:
-  """Loads the data set that `config.data` names, with its held-out and trusted parts."""
-  if source is None:
-    if config["name"].startswith(OBJECT):
-      raise InputError(
-        f"config.data.name is {config['name']!r}: the run was made with data given as an object; "
-        "hand it in again as source="
-      )
-    for field in ("name", "path"):
-      if field in config["options"]:
-        raise InputError(f"config.data.options.{field} has its own field, config.data.{field}")
-    source = data.load(config["name"], config["path"], **config["options"])
-  if config["limit"]:
-    if not 0 < config["limit"] <= source.num_train:
-      raise InputError(
-        f"config.data.limit is {config['limit']}; the data set has {source.num_train} "
-        "training examples"
-      )
-    source = source.take(jnp.arange(config["limit"]))
-  if config["labels"]:
-    if config["labels"] not in source.human_labels:
-      carried = source.human_labels
-      raise InputError(
-        f"config.data.labels is {config['labels']!r}, which the data set does not carry: "
-        + (closest(config["labels"], carried) if carried else "it has no human labels; leave it ''")
-      )
-    source = source.with_labels(source.human_labels[config["labels"]])
-  holdout = None
-  if config["holdout"]:
-    source, holdout = source.holdout(config["holdout"], config["split_seed"])
-  if config["trusted"]:
-    in_train = config["trusted_in_train"]
-    source = source.trusted(config["trusted"], config["split_seed"], in_train=in_train)
-  return source, holdout
 
 
 def _spec(config: Mapping[str, Any], source: data.Source, mesh: Mesh, replays: int) -> Spec:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxnoise.core.errors import InputError, closest
-from jaxnoise.training import build, loop, schema
+from jaxnoise.training import build, label_noise_table, loop, schema
 from jaxnoise.training.final import finish
 
 
@@ -15,8 +15,8 @@ def plan(config: Mapping[str, Any], workdir: Path) -> list[tuple[dict[str, Any],
   """Lists the (config, directory) of each single run that a config asks for.
 
   Without stages it is the config itself in `workdir`. With stages, each is the config with the
-  changes of `config.stage.NAME`, in `workdir/NAME`; its `teacher` or `init_from` may name an
-  earlier stage.
+  changes of `config.stage.NAME`, in `workdir/NAME`; its `teacher`, `init_from` or
+  `label_matrix` may name an earlier stage.
 
   Raises:
     InputError: for a stage without a section, a section without a stage, or a stage named twice.
@@ -44,7 +44,7 @@ def plan(config: Mapping[str, Any], workdir: Path) -> list[tuple[dict[str, Any],
   for i, name in enumerate(names):
     changes = {"stages": (), "stage": {}, **sections.get(name, {})}
     stage = schema.check(schema.merge(config, changes))
-    for field in ("teacher", "init_from"):
+    for field in ("teacher", "init_from", "label_matrix"):
       if stage[field] in names:
         if stage[field] not in names[:i]:
           raise InputError(
@@ -108,6 +108,9 @@ def run(
       single = len(planned) == 1
       assembled = planned_run if single else build.assemble(planned_run.config)
       tell(describe(assembled, directory))
+      noise = label_noise_table.run_table(assembled)
+      for line in [] if noise is None else label_noise_table.lines(noise):
+        tell(f"label noise: {line}" if "sha256" in line else line)
       result = loop.train(assembled, directory, quiet=quiet, stop=stop)
       results.append(result)
       stored = assembled.corrupted

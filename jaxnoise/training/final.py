@@ -16,7 +16,6 @@ from jaxnoise.core import rng
 from jaxnoise.core.state import TrainState
 from jaxnoise.training import build, loop, seeds, writers
 from jaxnoise.training.corrupted import corruption_names
-from jaxnoise.training.label_noise_table import noise_table
 
 Tell = Callable[[str], None]
 
@@ -35,7 +34,6 @@ def finish(
   * tables/clean.json: predictor -> metric -> one number per seed, with n; how each class fared
     ("classes", "confusion") and, packed, whether each example was right ("examples").
   * tables/samples.json: test images with predictions, for the first seed's headline predictor.
-  * tables/label_noise.json: how the training labels differ from the true ones, where they do.
   * tables/corruptions.json: predictor -> one (corruption, severity) table per seed, when the config
     names corruptions or `corrupted` is given.
 
@@ -57,10 +55,6 @@ def finish(
   measure = evaluation.make_measure(run.method, run.mesh)
   count = run.config["seeds"]
   states = [result.state] if count == 1 else [seeds.take(result.state, s) for s in range(count)]
-  noise = noise_table(run.source)
-  if noise is not None and tables.read("label_noise") is None:
-    labels = run.config["data"]["labels"]
-    tables.write("label_noise", {"nominal": {"labels": labels} if labels else {}, **noise})
   if tables.read("clean") is None or tables.read("samples") is None:
     measured = [evaluation.measure_set(measure, state, test_set) for state in states]
     if tables.read("clean") is None:

@@ -18,12 +18,21 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnoise import data as data_lib
 from jaxnoise import evaluation
 from jaxnoise.core.errors import InputError
 from jaxnoise.core.state import TrainState
 from jaxnoise.core.types import PredictFn
-from jaxnoise.training import checkpoint, optim, rundir, seeds, sharding, sinks, writers
+from jaxnoise.training import (
+  checkpoint,
+  label_noise_table,
+  optim,
+  rundir,
+  seeds,
+  sharding,
+  sinks,
+  splits,
+  writers,
+)
 from jaxnoise.training.build import Run
 from jaxnoise.training.programs import Programs
 
@@ -79,7 +88,8 @@ def train(
 ) -> Result:
   """Trains a run in its directory, from its latest checkpoint if there is one.
 
-  Writes config.json, metrics.jsonl and checkpoints/. SIGTERM makes it save and return early.
+  Writes config.json, metrics.jsonl, checkpoints/ and, of noisy labels, tables/label_noise.json.
+  SIGTERM makes it save and return early.
 
   Args:
     run: from `build.assemble`.
@@ -104,6 +114,7 @@ def train(
   """
   workdir = Path(workdir)
   record = rundir.claim(run, workdir)
+  label_noise_table.store(run, workdir)
   programs = Programs(run)
   saver = checkpoint.Checkpointer(
     workdir / "checkpoints",
@@ -131,14 +142,8 @@ class _Loop:
     self.eval_every = run.steps("evaluate.every", config["evaluate"]["every"])
     self.save_every = run.steps("checkpoint.every", config["checkpoint"]["every"])
     self.measure = evaluation.make_measure(run.method, run.mesh)
-    self.data = data_lib.device_data(run.source, sharding.replicated(run.mesh))
-    pools = {"test": run.source.test, "holdout": run.holdout}
-    size = config["evaluate"]["batch_size"]
-    self.splits = {
-      name: evaluation.TestSet(pool, size, run.mesh)
-      for name, pool in pools.items()
-      if pool is not None
-    }
+    self.data = jax.device_put(run.host_data(), sharding.replicated(run.mesh))
+    self.splits = splits.Splits(run)
     self.pending: tuple[int, Any, Any] | None = None
     self.latest: dict[str, Any] = {}
     self.text = ""
@@ -250,15 +255,11 @@ class _Loop:
 
   def _measure_all(self, state) -> list[dict[str, float]]:
     """One row of numbers per seed, over every split."""
-    rows = []
-    for s in range(self.programs.seeds):
-      one = self.programs.of_seed(state, s)
-      row = {}
-      for split, test_set in self.splits.items():
-        measured = evaluation.measure_set(self.measure, one, test_set)
-        row.update(evaluation.summarise(split, measured))
-      rows.append(row)
-    return rows
+    of_seed = self.programs.of_seed
+    return [
+      dict(self.splits.measure(self.measure, of_seed(state, s), s))
+      for s in range(self.programs.seeds)
+    ]
 
   def _evaluate(self, state, step: int) -> float | None:
     self._flush()

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnoise import augment, methods
 from jaxnoise.core.errors import InputError, closest
@@ -16,6 +17,8 @@ from jaxnoise.core.types import Array, Method, Network, Spec
 from jaxnoise.training.resolve import call, check_keywords, lookup
 
 Transform = augment.Transform
+TEACHER_POLICY = "teacher_policy"
+"""A method's argument that a config gives as a section like `config.policy`."""
 
 
 def make_method(
@@ -26,6 +29,7 @@ def make_method(
   method: Callable[..., Method] | Method | None = None,
   loss: Callable[[Array, Array], Array] | None = None,
   teacher_network: Network | None = None,
+  label_matrix: np.ndarray | None = None,
 ) -> Method:
   """Builds the method that `config.method` names and puts the wrappers of `config.wrappers` around.
 
@@ -36,6 +40,7 @@ def make_method(
     method: your own factory, or a finished `Method`, in place of the name.
     loss: in place of the factory's argument of this name.
     teacher_network: for a factory that has an argument of this name.
+    label_matrix: for a factory that has an argument of this name.
 
   Raises:
     InputError: for a name or a value that does not fit, or a part that the method does not use.
@@ -54,7 +59,8 @@ def make_method(
     factory = method or lookup(
       "config.method.name", methods, config["method"].get("name", ""), "network"
     )
-    method = _made(config, factory, network, spec, loss, teacher_network)
+    parts = {"teacher_network": teacher_network, "label_matrix": label_matrix}
+    method = _made(config, factory, network, spec, loss, parts)
   return _wrap(config, method, network, spec)
 
 
@@ -64,7 +70,7 @@ def _made(
   network: Network,
   spec: Spec,
   loss: Callable[[Array, Array], Array] | None,
-  teacher_network: Network | None,
+  parts: Mapping[str, Any],
 ) -> Method:
   kwargs = {k: v for k, v in config["method"].items() if k != "name"}
   wanted, name = inspect.signature(factory).parameters, config["method"]["name"]
@@ -76,17 +82,28 @@ def _made(
       )
     kwargs["loss"] = loss
   first, policy = _transforms(config, spec)
-  given = {"first": first, "policy": policy, "teacher_network": teacher_network}
-  fields = {"policy": "config.policy.name", "teacher_network": "config.teacher"}
+  given = {"first": first, "policy": policy, **parts}
+  fields = {
+    "policy": "config.policy.name",
+    "teacher_network": "config.teacher",
+    "label_matrix": "config.label_matrix",
+  }
   for part, value in given.items():
     if part in wanted:
       kwargs.setdefault(part, value)
     elif part in fields and value is not None:
       raise InputError(f"{fields[part]} is set, but {name} does not use it; leave it empty")
-  if "teacher_network" in wanted and kwargs["teacher_network"] is None:
+  # One with a default is wanted in some of the method's settings only; the method says in which.
+  teacher = wanted.get("teacher_network")
+  if teacher and teacher.default is teacher.empty and kwargs["teacher_network"] is None:
     raise InputError(
       f"config.teacher is empty, but {name} needs a teacher; name the run directory of a trained "
       "network (or an earlier stage)"
+    )
+  if TEACHER_POLICY in wanted and isinstance(kwargs.get(TEACHER_POLICY), Mapping):
+    image = jax.ShapeDtypeStruct(spec.image_shape, jnp.float32)
+    kwargs[TEACHER_POLICY] = _chain(
+      f"config.method.{TEACHER_POLICY}", kwargs[TEACHER_POLICY], image
     )
   if "spec" in wanted or any(p.kind is p.VAR_KEYWORD for p in wanted.values()):
     kwargs["spec"] = spec
@@ -101,16 +118,29 @@ def _made(
 
 def _transforms(config: Mapping[str, Any], spec: Spec) -> tuple[Transform, Transform | None]:
   """What `config.first` and `config.policy` say."""
-  first, steps = _first(config["first"]), list(_steps(config["policy"]))
-  traced = [("config.first", first), *steps] if config["first"]["resized_crop"] else steps
-  # Traced once here, so that a bad value is found before anything is written.
+  first = _first(config["first"])
   image = jax.ShapeDtypeStruct(spec.image_shape, jnp.float32)
-  for field, step in traced:
-    image = call(field, lambda f=step, x=image: jax.eval_shape(f, jax.random.key(0), x))
-  transforms = [step for _, step in steps]
+  if config["first"]["resized_crop"]:
+    image = _traced("config.first", first, image)
+  return first, _chain("config.policy", config["policy"], image)
+
+
+def _chain(
+  field: str, config: Mapping[str, Any], image: jax.ShapeDtypeStruct
+) -> Transform | None:
+  """The transform that a section like `config.policy` says, for such images; None for none."""
+  transforms = []
+  for where, step in _steps(field, config):
+    image = _traced(where, step, image)
+    transforms.append(step)
   # One alone is given the view's key itself, from which `compose` would derive another.
   policy = transforms[0] if len(transforms) == 1 else augment.compose(*transforms)
-  return first, policy if transforms else None
+  return policy if transforms else None
+
+
+def _traced(field: str, step: Transform, image: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+  """Traced once here, so that a bad value is found before anything is written."""
+  return call(field, lambda: jax.eval_shape(step, jax.random.key(0), image))
 
 
 def _first(config: Mapping[str, Any]) -> Transform:
@@ -126,9 +156,8 @@ def _first(config: Mapping[str, Any]) -> Transform:
   return functools.partial(augment.random_resized_crop, size=side, **options)
 
 
-def _steps(config: Mapping[str, Any]) -> Iterator[tuple[str, Transform]]:
+def _steps(field: str, config: Mapping[str, Any]) -> Iterator[tuple[str, Transform]]:
   """The steps of a policy in their order, each with the field that describes it."""
-  field = "config.policy"
   while config:
     if not isinstance(config, Mapping):
       raise InputError(

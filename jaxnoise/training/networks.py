@@ -43,7 +43,11 @@ def variables(network: Network, image_shape: tuple[int, ...]) -> dict[str, PyTre
 
 
 def load_teacher(
-  run: str | Path, source: data.Source, pending: Mapping[str, Run] | None = None
+  run: str | Path,
+  source: data.Source,
+  pending: Mapping[str, Run] | None = None,
+  *,
+  field: str = "config.teacher",
 ) -> tuple[Network, PyTree]:
   """Loads the network of a finished run and its latest parameters and statistics.
 
@@ -51,6 +55,7 @@ def load_teacher(
     run: the run directory.
     source: data that it must fit.
     pending: runs that are not trained yet, by directory; of these, zeros are returned.
+    field: what named the run, for messages.
 
   Raises:
     InputError: when there is no such run, or it has several seeds, other classes or images.
@@ -65,14 +70,14 @@ def load_teacher(
     num_classes, shape = record["num_classes"], tuple(record["image_shape"])
     if config["model"].get("name", "").startswith(OBJECT):
       raise InputError(
-        f"config.teacher is {run}, whose network was given as an object; a config names networks "
+        f"{field} is {run}, whose network was given as an object; a config names networks "
         "of jaxnoise.models only, so make the distillation method with your own network instead"
       )
     network = make_network(config, num_classes)
-  _check_one("config.teacher", config)
+  _check_one(field, config)
   if (num_classes, shape) != (source.num_classes, tuple(source.image_shape)):
     raise InputError(
-      f"config.teacher is a network of {num_classes} classes for images of shape {shape}; this run "
+      f"{field} is a network of {num_classes} classes for images of shape {shape}; this run "
       f"has {source.num_classes} classes and images of shape {tuple(source.image_shape)}"
     )
   wanted = variables(network, shape)

@@ -10,13 +10,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnoise import data as data_lib
-from jaxnoise.training import corrupted, seeds, sharding, sinks
+from jaxnoise.training import corrupted, label_noise_table, seeds, sharding, sinks
 from jaxnoise.training.build import Run
-from jaxnoise.training.label_noise_table import noise_table
 from jaxnoise.training.programs import Programs
-
-_SHOWN_CLASSES = 20
 
 
 def preview(run: Run, directory: Path) -> dict[str, Any]:
@@ -54,7 +50,7 @@ def preview(run: Run, directory: Path) -> dict[str, Any]:
   def shape(x: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere)
 
-  data = jax.tree.map(shape, data_lib.host_data(run.source))
+  data = jax.tree.map(shape, run.host_data())
   root = jax.eval_shape(lambda: seeds.root_keys(run.config["seed"], count))
   epoch = jax.ShapeDtypeStruct((count, 1) if count > 1 else (1,), np.int32)
   orders = jax.eval_shape(programs.orders, root, {"labels": data["labels"]}, epoch)
@@ -73,7 +69,7 @@ def preview(run: Run, directory: Path) -> dict[str, Any]:
     "memory": _memory(compiled),
     "flops": _flops(compiled, rounds=count * run.config["accumulate"]),
     "learning_rate": {step: float(rate(step)) for step in at},
-    "label_noise": noise_table(run.source),
+    "label_noise": label_noise_table.run_table(run),
     "writes": dict(_writes(run, directory, _bytes(state.replace(teacher=None)))),
   }
 
@@ -176,17 +172,5 @@ def describe(report: dict[str, Any]) -> str:
 def _noise_lines(noise: dict[str, Any] | None) -> list[tuple[str, str]]:
   if noise is None:
     return [("label noise", "none known: the data has no true labels beside those given")]
-  rates = [rate for rate in noise["class_rates"] if rate is not None]
-  lines = [
-    (
-      "label noise",
-      f"{noise['rate']:.2%} of {noise['n']:,} labels differ from the true ones "
-      f"({min(rates):.2%} to {max(rates):.2%} by class), sha256 {noise['labels_sha256'][:12]}",
-    )
-  ]
-  if noise["num_classes"] <= _SHOWN_CLASSES and "counts" in noise:
-    lines.append(("", "percent of each true class (row) given each label (column):"))
-    for k, row in enumerate(noise["counts"]):
-      share = 100 * np.asarray(row) / max(sum(row), 1)
-      lines.append(("", f"{k:>4} | " + " ".join(f"{value:5.1f}" for value in share)))
-  return lines
+  first, *rest = label_noise_table.lines(noise)
+  return [("label noise", first), *(("", line) for line in rest)]

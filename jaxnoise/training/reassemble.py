@@ -54,6 +54,7 @@ def reassemble(
     # A run that only measured what it started from has no steps; now it starts from nothing.
     "total": config["total"] if record.get("num_steps") != 0 else "1 step",
     "new_head": False,
+    "label_matrix": "",
     "evaluate": {**config["evaluate"], "corruptions": (), "corrupted_path": ""},
     "log": schema.default()["log"],
   }
@@ -61,10 +62,14 @@ def reassemble(
     source = _stand_in(directory, record, config)
     reduced["data"] = {
       **config["data"], "limit": 0, "labels": "", "holdout": 0, "trusted": 0,
+      "noise": schema.default()["data"]["noise"],
     }  # fmt: skip
   loss = None
   if not isinstance(method, Method) and str(config["method"].get("loss", "")).startswith(OBJECT):
     loss = _no_loss
+  if config["label_matrix"] and not isinstance(method, Method):
+    # Only training corrects for noise: any matrix predicts alike.
+    method = _with_identity(method or _factory(config), record["num_classes"])
   # Any batch can be shared by one device; the run is spread over all of them below.
   given = {"source": source, "network": network, "loss": loss}
   given["mesh"] = sharding.make_mesh(jax.devices()[:1])
@@ -75,9 +80,7 @@ def reassemble(
       raise
     # The teacher may be what is missing; the student predicts without it.
     if not isinstance(method, Method):
-      method = _without_teacher(
-        method or lookup("config.method.name", methods, config["method"]["name"], "network")
-      )
+      method = _without_teacher(method or _factory(config))
     run = build.assemble({**reduced, "teacher": ""}, method=method, **given)
   if with_data:
     _check_data(directory, record, run)
@@ -164,17 +167,33 @@ def _no_loss(logits, targets):
   raise RuntimeError("the loss of this run is a Python object that was not given again")
 
 
+def _factory(config: Mapping[str, Any]) -> Callable[..., Method]:
+  return lookup("config.method.name", methods, config["method"]["name"], "network")
+
+
+def _with_identity(factory: Callable[..., Method], classes: int) -> Callable[..., Method]:
+  """The factory with the identity for the noise matrix."""
+  return _with(factory, "label_matrix", lambda network: np.eye(classes))
+
+
 def _without_teacher(factory: Callable[..., Method]) -> Callable[..., Method]:
   """The factory with the student's network in the teacher's place, which predictions do not use."""
+  return _with(factory, "teacher_network", lambda network: network)
+
+
+def _with(
+  factory: Callable[..., Method], argument: str, value: Callable[[Network], Any]
+) -> Callable[..., Method]:
+  """The factory with one argument filled in, if it has it, from the network it is given."""
   parameters = inspect.signature(factory).parameters
-  if "teacher_network" not in parameters:
+  if argument not in parameters:
     return factory
 
   @functools.wraps(factory)
   def made(network: Network, **kwargs: Any) -> Method:
-    return factory(network, teacher_network=network, **kwargs)
+    return factory(network, **{**kwargs, argument: value(network)})
 
   made.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-    [p for name, p in parameters.items() if name != "teacher_network"]
+    [p for name, p in parameters.items() if name != argument]
   )
   return made

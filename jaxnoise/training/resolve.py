@@ -111,6 +111,12 @@ def check_keywords(field: str, factory: Callable, kwargs: Mapping, positional: i
   for name, value in kwargs.items():
     default = free[name].default if name in free else None
     number = isinstance(default, (int, float)) and not isinstance(default, bool)
+    annotation = str(free[name].annotation) if name in free else ""
+    # A fill may be one number or one for each channel, and some numbers may be left out.
+    if (isinstance(value, tuple) and "Fill" in annotation) or (
+      value is None and "None" in annotation
+    ):
+      continue
     if number and (isinstance(value, bool) or not isinstance(value, (int, float))):
       raise InputError(
         f"{field}.{name} is {value!r}, of type {type(value).__name__}; it must be a number, such "

@@ -17,7 +17,7 @@ from jaxnoise.core.types import Array
 Schedule = Callable[[Array], Array]
 """step -> learning rate, both of one shape; the rate is float32."""
 
-NAMES = ("constant", "cosine", "exponential", "plateau", "step")
+NAMES = ("constant", "cosine", "exponential", "linear", "plateau", "restarts", "step")
 """What `config.optim.schedule` may name."""
 
 
@@ -95,6 +95,60 @@ def exponential(lr: float, every: int, *, factor: float) -> Schedule:
   return lambda step: lr * jnp.power(jnp.float32(factor), _float(jnp.asarray(step) // every))
 
 
+def restarts(lr: float, period: int, *, every: int = 1, lr_min: float = 0.0) -> Schedule:
+  """Returns lr_min + (lr - lr_min) (1 + cos(pi u / period)) / 2, u = t - t mod every, mod period.
+
+  PyTorch's CosineAnnealingWarmRestarts, `every` being its epoch: the rate changes once an epoch and
+  is back at lr after each period.
+
+  Args:
+    lr: the rate at each start.
+    period: steps from one start to the next.
+    every: steps between two changes.
+    lr_min: what the rate falls towards.
+
+  Example:
+    >>> from jaxnoise.training import schedules
+    >>> schedule = schedules.restarts(1.0, 20, every=5)
+    >>> [round(float(schedule(t)), 4) for t in (0, 4, 10, 19, 20)]
+    [1.0, 1.0, 0.5, 0.1464, 1.0]
+  """
+
+  def schedule(step: Array) -> Array:
+    step = jnp.asarray(step)
+    done = _float((step - step % every) % period) / period
+    high = 0.5 * (1.0 + jnp.cos(jnp.float32(np.pi) * done))
+    return lr_min * (1.0 - high) + lr * high
+
+  return schedule
+
+
+def linear(lr: float, start: int, num_steps: int, *, every: int = 1) -> Schedule:
+  """Returns lr up to step S, then lr (T - u) / (T - S) with u = t - t mod every: 0 at T.
+
+  Args:
+    lr: the rate up to S.
+    start: S, in steps.
+    num_steps: T.
+    every: steps between two changes.
+
+  Source: the code of Han et al. (2018), Co-teaching, with an epoch for `every`.
+
+  Example:
+    >>> from jaxnoise.training import schedules
+    >>> schedule = schedules.linear(1.0, 10, 30, every=5)
+    >>> [float(schedule(t)) for t in (9, 14, 15, 29, 30)]
+    [1.0, 1.0, 0.75, 0.25, 0.0]
+  """
+
+  def schedule(step: Array) -> Array:
+    step = jnp.asarray(step)
+    left = _float(num_steps - jnp.clip(step - step % every, start, num_steps))
+    return lr * left / (num_steps - start)
+
+  return schedule
+
+
 def with_warmup(schedule: Schedule, lr: float, steps: int, *, start: float = 0.0) -> Schedule:
   """Returns lr (s + (1 - s) (t + 1) / W) for t < W, and `schedule` from step W on.
 
@@ -131,9 +185,10 @@ def make_schedule(config: Mapping, num_steps: int, to_steps: Callable[[str, str]
   """Builds the schedule that `config.optim` names, with its warm-up.
 
   "constant"; "cosine" over the steps that the warm-up leaves, from lr down to `lr_min`; "step" with
-  `milestones` and `factor`; "exponential" with `decay_every` and `factor`; "plateau", constant
-  here, scaled by the optimizer. Milestones and `decay_every` count from the start of the run;
-  during the warm-up their decay is not applied.
+  `milestones` and `factor`; "exponential" with `decay_every` and `factor`; "restarts", a cosine
+  from lr down to `lr_min` in every `decay_every`, and "linear", down to 0 from the one milestone
+  on, both changing once an epoch; "plateau", constant here, scaled by the optimizer. Milestones and
+  `decay_every` count from the start of the run; during the warm-up their decay is not applied.
 
   Args:
     config: `optim` with `schedule`, `lr`, `lr_min`, `milestones` (durations), `factor`,
@@ -173,12 +228,12 @@ def make_schedule(config: Mapping, num_steps: int, to_steps: Callable[[str, str]
 def _after(config: Mapping, num_steps: int, warmup: int, to_steps: Callable) -> Schedule:
   """The schedule without its warm-up."""
   name, lr = config["schedule"], config["lr"]
+  if name in ("cosine", "restarts") and not 0 <= config["lr_min"] <= lr:
+    raise InputError(
+      f"config.optim.lr_min is {config['lr_min']}; it must lie between 0 and config.optim.lr, "
+      f"which is {lr}"
+    )
   if name == "cosine":
-    if not 0 <= config["lr_min"] <= lr:
-      raise InputError(
-        f"config.optim.lr_min is {config['lr_min']}; it must lie between 0 and config.optim.lr, "
-        f"which is {lr}"
-      )
     return cosine(lr, num_steps, lr_min=config["lr_min"], start=warmup)
   if name in ("step", "exponential") and not 0 < config["factor"] < np.inf:
     raise InputError(f"config.optim.factor is {config['factor']}; it must be larger than 0")
@@ -190,12 +245,23 @@ def _after(config: Mapping, num_steps: int, warmup: int, to_steps: Callable) -> 
       )
     steps = [to_steps("optim.milestones", m) for m in config["milestones"]]
     return step_decay(lr, steps, factor=config["factor"])
-  if name == "exponential":
+  if name == "linear":
+    steps = [to_steps("optim.milestones", m) for m in config["milestones"]]
+    if len(steps) != 1 or not 0 <= steps[0] < num_steps:
+      raise InputError(
+        f"config.optim.milestones is {config['milestones']}; the schedule 'linear' needs one, "
+        "before the end of the run, from which on the rate falls"
+      )
+    return linear(lr, steps[0], num_steps, every=to_steps("optim.decay_every", "1 epoch"))
+  if name in ("exponential", "restarts"):
     text = config.get("decay_every", "1 epoch")
     every = to_steps("optim.decay_every", text)
     if every < 1:
       raise InputError(f"config.optim.decay_every is {text!r}; it must be at least one step")
-    return exponential(lr, every, factor=config["factor"])
+    if name == "exponential":
+      return exponential(lr, every, factor=config["factor"])
+    epoch = to_steps("optim.decay_every", "1 epoch")
+    return restarts(lr, every, every=epoch, lr_min=config["lr_min"])
   return constant(lr)
 
 

@@ -13,8 +13,10 @@ from typing import Any
 
 from jaxnoise.core.errors import InputError, closest
 
-OPEN = ("model", "method", "policy", "wrapper_args", "stage", "options")
+OPEN = ("model", "method", "policy", "wrapper_args", "stage", "options", "published")
 """Sections whose fields are arguments of functions."""
+
+_NAMED = ("model", "method", "policy", "teacher_policy", "then")
 
 
 def default() -> dict[str, Any]:
@@ -45,6 +47,15 @@ _DEFAULT: dict[str, Any] = {
     "path": "",
     # Training labels: "" for the data set's own, or a set of human labels that the file carries.
     "labels": "",
+    # CIFAR-N's files of human labels, where the data set does not carry them: a file or folder, and
+    # the order of CIFAR that they are in, "python" or "tfds".
+    "human_path": "",
+    "human_order": "python",
+    # Noise drawn into the training labels, held-out ones included: a kind of `label_noise.corrupt`
+    # ("symmetric", "asymmetric", "instance", "matrix", ...) or "file". `exact` flips that very
+    # number of labels, else each is drawn by itself. With `seed` -1 every seed of the run has noise
+    # of its own, as a single run of that seed has.
+    "noise": {"kind": "", "rate": 0.0, "exact": True, "seed": -1, "matrix": (), "file": ""},
     # Arguments of the function that loads the set, such as image_size; see `data.load`.
     "options": {},
     # What an epoch visits: "uniform", every example once, or "balanced", every class equally often.
@@ -96,7 +107,7 @@ _DEFAULT: dict[str, Any] = {
     "eps": 1e-8,
     # Of "lars".
     "trust_coefficient": 1e-3,
-    # "constant", "cosine", "step", "exponential" or "plateau".
+    # "constant", "cosine", "restarts", "linear", "step", "exponential" or "plateau".
     "schedule": "cosine",
     "warmup": "0 steps",
     # Where the warm-up's line begins, as a fraction of `lr`; with 0 the first step has lr / steps.
@@ -122,6 +133,9 @@ _DEFAULT: dict[str, Any] = {
     # Official files of corrupted images, a folder of .npy or a TFDS one: measured instead of making
     # the corruptions.
     "corrupted_path": "",
+    # Where training labels are noisy and the true ones known: which of them the network fits, at
+    # every evaluation, which costs a forward pass over the training set.
+    "memorisation": True,
   },
   # TensorBoard's files are written where tensorboardX is installed; to Weights & Biases only if
   # `wandb` names a project.
@@ -129,10 +143,16 @@ _DEFAULT: dict[str, Any] = {
   "checkpoint": {"every": "1 epoch", "keep": 1},
   # Run directory of a frozen teacher; within `stages`, the name of an earlier stage.
   "teacher": "",
-  # What the network starts from: the same, or a file of PyTorch weights (.pt, .npz, .safetensors).
+  # For methods that correct for label noise: a run trained on the noisy labels, or an earlier
+  # stage; how it sees the trusted examples (data.trusted) is the noise matrix.
+  "label_matrix": "",
+  # What the network starts from: such a run, or PyTorch weights (.pt, .npz, .safetensors).
   "init_from": "",
   # Whether the last layer then starts afresh, for other classes.
   "new_head": False,
+  # Numbers that a paper prints for this cell, shown beside the run's own in its report:
+  # {"accuracy": 94.65, "source": "NRD, Table 2"}.
+  "published": {},
   # Names of stages run one after the other, and what each changes in this config.
   "stages": (),
   "stage": {},
@@ -165,13 +185,13 @@ def check(config: Mapping[str, Any]) -> dict[str, Any]:
 def merge(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
   """Returns `config` with `changes` laid over it, section by section.
 
-  A `model`, `method`, `policy` or `then` of another name replaces the whole section: the fields of
-  one factory mean nothing to another.
+  A `model`, `method`, `policy`, `teacher_policy` or `then` of another name replaces the whole
+  section: the fields of one factory mean nothing to another.
   """
   out = dict(config)
   for key, value in changes.items():
     old = out.get(key)
-    renamed = key in ("model", "method", "policy", "then") and "name" in (value or {})
+    renamed = key in _NAMED and "name" in (value or {})
     if isinstance(value, Mapping) and isinstance(old, Mapping) and not (
       renamed and value["name"] != old.get("name")
     ):

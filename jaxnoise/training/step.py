@@ -35,8 +35,8 @@ def init_state(
 
   Args:
     network: the model.
-    method: asked to add what it keeps.
-    optimizer: its state is made for the parameters.
+    method: asked to add what it keeps, a second network included.
+    optimizer: its state is made for the parameters that the method then has.
     spec: for the image shape.
     root: the run's root key; parameters are drawn from its stream "init".
     teacher: the frozen teacher's parameters and statistics.
@@ -49,10 +49,9 @@ def init_state(
     if isinstance(fresh, Mapping):
       # A layer that is missing there, the new head, stays as it was drawn.
       params = {**fresh, **params}
-  state = TrainState.create(
-    root, params, batch_stats, opt_state=optimizer.init(params), teacher=teacher
-  )
-  return method.init_state(state)
+  state = method.init_state(TrainState.create(root, params, batch_stats, teacher=teacher))
+  # A method may train more than the one network that it was given.
+  return state.replace(opt_state=optimizer.init(state.params))
 
 
 def make_orders(

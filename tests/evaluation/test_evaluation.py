@@ -24,7 +24,7 @@ def setting(devices, batch_size):
   mesh = sharding.make_mesh(jax.devices()[:devices])
   params, stats = network.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
   state = TrainState.create(jax.random.key(1), params, stats)
-  method = methods.with_ema(methods.erm(network, spec=SPEC), network)
+  method = methods.with_ema(methods.erm(network, spec=SPEC))
   state = jax.device_put(method.init_state(state), sharding.replicated(mesh))
   test_set = evaluation.TestSet(source.test, batch_size, mesh)
   return source, network, state, test_set, evaluation.make_measure(method, mesh)

@@ -21,7 +21,7 @@ def setting(devices=1, seed=0):
   source = data.generated(num_train=48, num_test=21, num_classes=3, size=8)
   mesh = sharding.make_mesh(jax.devices()[:devices])
   params, stats = network.init(jax.random.key(seed), jnp.zeros((1, 8, 8, 3)))
-  method = methods.with_ema(methods.erm(network, spec=SPEC), network)
+  method = methods.with_ema(methods.erm(network, spec=SPEC))
   state = method.init_state(TrainState.create(jax.random.key(1), params, stats))
   # The average starts as a copy; here it is another network.
   state = state.replace(ema_params=jax.tree.map(lambda x: x + 1.0, state.ema_params))

@@ -189,7 +189,7 @@ def test_per_example_values_come_back_in_the_order_of_the_batch(tmp_path):
   """At a learning rate of nearly 0 the table is the loss of the first weights, row by row."""
   network = models.network(Plain())
   network = models.network(Plain())
-  factory = lambda net, *, spec: methods.with_ema(loss_table(net, spec=spec), net)
+  factory = lambda net, *, spec: methods.with_ema(loss_table(net, spec=spec))
   programs, state, arrays, orders = ready(
     factory, network, accumulate=4, optim={"lr": 1e-12, "lr_min": 0.0}
   )

@@ -135,7 +135,7 @@ def noisy_mix_factory(network, *, spec):
     return image + 0.05 * jax.random.normal(rng, image.shape)
 
   method = methods.noisymix(network, spec=spec, policy=jitter, stages=(0, 1, 2))
-  return methods.with_ema(method, network, decay=0.5)
+  return methods.with_ema(method, decay=0.5)
 
 
 @pytest.mark.parametrize(

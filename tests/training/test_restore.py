@@ -18,7 +18,7 @@ WRN = {"name": "wide_resnet", "depth": 10, "widen_factor": 1}
 
 
 def averaged(network, *, spec, first=None):
-  return methods.with_ema(methods.erm(network, spec=spec), network, decay=0.5)
+  return methods.with_ema(methods.erm(network, spec=spec), decay=0.5)
 
 
 GIVEN = {"network": toy_network(), "method": averaged}

@@ -49,7 +49,16 @@ def base(name, t, warmup):
     return 0.3 * 0.2 ** sum(t >= m for m in (60, 100, 110))
   if name == "exponential":
     return 0.3 * 0.2 ** (t // 50)
+  if name == "restarts":
+    done = (t // 20 * 20) % 50 / 50
+    return 1e-3 + (0.3 - 1e-3) * (1 + np.cos(np.pi * done)) / 2
+  if name == "linear":
+    return 0.3 * min(1.0, max(0.0, (NUM_STEPS - t // 20 * 20) / (NUM_STEPS - 70)))
   return 0.3
+
+
+def settings(name):
+  return {**SETTINGS, "milestones": ("70 steps",)} if name == "linear" else SETTINGS
 
 
 SETTINGS = {
@@ -61,7 +70,7 @@ SETTINGS = {
 @pytest.mark.parametrize("warmup", ["0 steps", "41 steps", "0.25 epochs"])
 @pytest.mark.parametrize("name", schedules.NAMES)
 def test_values_of_every_schedule(name, warmup):
-  schedule = make(schedule=name, warmup=warmup, warmup_start=0.1, **SETTINGS)
+  schedule = make(schedule=name, warmup=warmup, warmup_start=0.1, **settings(name))
   length = to_steps("", warmup)
   expected = [
     0.3 * (0.1 + 0.9 * (t + 1) / length) if t < length else base(name, t, length)
@@ -95,7 +104,7 @@ def test_cosine_is_exact_at_both_ends(lr_min):
 def test_rates_are_float32_in_a_program_of_float64():
   with jax.enable_x64(True):
     for name in schedules.NAMES:
-      schedule = make(schedule=name, warmup="3 steps", **SETTINGS)
+      schedule = make(schedule=name, warmup="3 steps", **settings(name))
       assert schedule(jnp.asarray(7)).dtype == jnp.float32
 
 
@@ -110,6 +119,8 @@ def test_rates_are_float32_in_a_program_of_float64():
     ({"schedule": "step", "milestones": ("3",)}, "config.optim.milestones is '3'; write a number"),
     ({"schedule": "exponential", "factor": 0.0}, "config.optim.factor is 0.0"),
     ({"schedule": "exponential", "decay_every": "0 steps"}, "optim.decay_every is '0 steps'"),
+    ({"schedule": "linear"}, "config.optim.milestones is (); the schedule 'linear' needs one"),
+    ({"schedule": "restarts", "lr_min": 0.2}, "config.optim.lr_min is 0.2"),
     ({"warmup": "10 epochs"}, "config.optim.warmup is '10 epochs', 200 steps, but the whole run"),
     ({"warmup": "soon"}, "config.optim.warmup is 'soon'; write a number and a unit"),
     ({"warmup_start": 1.5}, "config.optim.warmup_start is 1.5; it is a fraction"),

@@ -1,0 +1,129 @@
+"""What benchmarks of many runs share: rows that are appended as they are finished, and tables.
+
+A benchmark names its rows by text, such as "erm:0"; a row is made by a process of its own,
+`SCRIPT --row=NAME ...`, whose last line of output is the row as JSON. The same command goes on
+where it stopped.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Row = Mapping[str, Any]
+Columns = Mapping[str, tuple[str, float]]
+"""field of a row -> (title, what the value is multiplied by)."""
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+  """The finished rows; a torn last line is left out."""
+  rows = []
+  for line in path.read_text().splitlines() if path.exists() else ():
+    try:
+      rows.append(json.loads(line))
+    except json.JSONDecodeError:
+      continue
+  return rows
+
+
+def run_missing(
+  names: Sequence[str],
+  path: Path,
+  command: Callable[[str], Sequence[str]],
+  *,
+  jobs: int,
+  minutes: float,
+  told: Callable[[Row], str],
+) -> None:
+  """Makes the rows that are not in the file yet, `jobs` at a time, in order.
+
+  Args:
+    names: of all rows, each the field "row" of its row.
+    path: the file of rows.
+    command: name -> arguments of the Python interpreter.
+    jobs: rows at a time.
+    minutes: no row is begun after so long.
+    told: row -> a line for the user.
+  """
+  done = {row["row"] for row in read_rows(path)}
+  end = time.monotonic() + 60 * minutes
+
+  def one(name: str) -> None:
+    if time.monotonic() > end:
+      return
+    arguments = [sys.executable, *command(name)]
+    process = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    if process.returncode:
+      print(f"{name} failed:\n{process.stderr[-2000:]}", file=sys.stderr, flush=True)
+      return
+    line = process.stdout.strip().splitlines()[-1]
+    with path.open("a") as file:
+      file.write(line + "\n")
+    print(f"{name}: {told(json.loads(line))}", flush=True)
+
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+    list(pool.map(one, [name for name in names if name not in done]))
+
+
+def table(rows: Sequence[Row], names: Sequence[str], columns: Columns, baseline: str) -> str:
+  """Markdown: mean ± sd over seeds of every column, and paired differences to a method.
+
+  Args:
+    rows: with "method", "seed" and the fields of the columns; NaN is a value that is not defined.
+    names: of the methods, in order.
+    columns: what is shown.
+    baseline: the method that the others are compared with.
+  """
+  by = {(row["method"], row["seed"]): row for row in rows}
+  seeds = {name: [s for n, s in by if n == name] for name in names}
+  head = ["| method | n | " + " | ".join(title for title, _ in columns.values()) + " |"]
+  head.append("|---" * (len(columns) + 2) + "|")
+  lines = list(head)
+  for name in names:
+    cells = []
+    for field, (_, scale) in columns.items():
+      values = scale * np.array([by[name, s].get(field, np.nan) for s in seeds[name]])
+      cells.append(spread(values) if len(values) else "not run")
+    lines.append(f"| {name} | {len(seeds[name])} | " + " | ".join(cells) + " |")
+  lines += ["", f"Paired difference to {baseline}, points, 95 % interval:", "", *head]
+  for name in names:
+    if name == baseline:
+      continue
+    both = [s for s in seeds[name] if (baseline, s) in by]
+    cells = []
+    for field, (_, scale) in columns.items():
+      pairs = [(by[name, s].get(field, np.nan), by[baseline, s].get(field, np.nan)) for s in both]
+      cells.append(interval(scale * np.array([a - b for a, b in pairs])) if both else "not run")
+    lines.append(f"| {name} | {len(both)} | " + " | ".join(cells) + " |")
+  return "\n".join(lines)
+
+
+def spread(values: np.ndarray) -> str:
+  """Mean ± standard deviation (n - 1); a dash where a value is not defined."""
+  if not np.all(np.isfinite(values)):
+    return "-"
+  mean = f"{values.mean():.2f}"
+  return mean if len(values) < 2 else f"{mean} ± {values.std(ddof=1):.2f}"
+
+
+def interval(values: np.ndarray) -> str:
+  """Mean with Student's 95 % interval; bold where it leaves 0 out."""
+  if not np.all(np.isfinite(values)):
+    return "-"
+  mean, n = values.mean(), len(values)
+  if n < 3:
+    return f"{mean:+.2f}"
+  from scipy import special
+
+  half = float(special.stdtrit(n - 1, 0.975)) * values.std(ddof=1) / np.sqrt(n)
+  text = f"{mean:+.2f} [{mean - half:+.2f}, {mean + half:+.2f}]"
+  return f"**{text}**" if abs(mean) > half else text
