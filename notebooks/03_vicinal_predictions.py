@@ -5,8 +5,8 @@
 # views of the same images that it was *not* trained on, average what it says, and many of the wrong
 # labels are gone: the observation under noise-robust distillation (NRD, "Neural Vicinal Risk
 # Minimization"), whose Table 1, Figures 1 and 2 and Appendix B are repeated here on scikit-learn's
-# digits instead of CIFAR-10. It takes three to four minutes on two CPU cores; with
-# `JAXNOISE_FAST=1` in the environment one network is trained for a moment.
+# digits instead of CIFAR-10. It takes about three minutes on two CPU cores; with `JAXNOISE_FAST=1`
+# in the environment one network is trained for a moment.
 
 # %%
 import functools
@@ -44,7 +44,7 @@ plt.rcParams.update({"figure.dpi": 90, "axes.spines.top": False, "axes.spines.ri
 # (*memorised*) and for how many it says the true class instead (*corrected*).
 
 # %%
-RATES, EPOCHS, VIEWS = ((0.5,), 4, 4) if FAST else ((0.2, 0.5, 0.8), 100, 20)
+RATES, EPOCHS, VIEWS = ((0.5,), 10, 4) if FAST else ((0.2, 0.5, 0.8), 100, 20)
 half = (0.5, 0.5, 0.5)
 
 
@@ -56,8 +56,8 @@ def config(rate):
     "first": {"padding": 1},
     "model": {"name": "wide_resnet", "depth": 10, "widen_factor": 2, "mean": half, "std": half},
     "optim": {"weight_decay": 0.0},
-    "evaluate": {"every": "5 percent", "batch_size": 360},
-    "checkpoint": {"every": "10 percent", "keep": 10},
+    "evaluate": {"every": f"{max(1, EPOCHS // 20)} epochs", "batch_size": 360},
+    "checkpoint": {"every": f"{EPOCHS // 10} epochs", "keep": 10},
   }
 
 
@@ -80,8 +80,8 @@ fig, axes = plt.subplots(1, 3, figsize=(10, 3), sharey=True, layout="constrained
 titles = "wrong labels memorised", "wrong labels corrected", "test accuracy"
 for ax, title, part in zip(axes, titles, range(3), strict=True):
   for (rate, found), color, dash in zip(curves.items(), (BLUE, ORANGE, GREEN), ("-", "--", "-.")):
-    curve = found[part]
-    ax.plot(curve.epoch, 100 * curve.value[:, 0], dash, color=color, lw=2, label=f"{rate:.0%} noise")
+    drawn = {"color": color, "ls": dash, "lw": 2, "label": f"{rate:.0%} noise"}
+    ax.plot(found[part].epoch, 100 * found[part].value[:, 0], **drawn)
   ax.set(title=title, xlabel="epoch", ylim=(0, 102))
 axes[0].set_ylabel("%")
 axes[0].legend(frameon=False)
@@ -96,14 +96,20 @@ plt.show()
 # The crop of the training is the *seen* policy. The paper's unseen one is AutoAugment, followed, in
 # its Table 1, by random erasing. AutoAugment's operations were found for colour photographs. On
 # grey digits of 8x8 pixels a part of them changes nothing (colour, small rotations), another leaves
-# no digit (inversion, solarising). So a second unseen policy stands beside it: pixel noise.
+# no digit (inversion, solarising). So a second unseen policy stands beside it, pixel noise, grey as
+# the images are. Any function of a key and an image is a policy.
 
 # %%
+def grey_noise(rng, image, std=0.2):
+  noise = std * jax.random.normal(rng, (*image.shape[:2], 1))
+  return jnp.clip(image + noise, 0, 1)
+
+
 POLICIES = {
   "none": augment.identity,
   "seen: crop": functools.partial(augment.random_crop, padding=1),
   "AutoAugment, erasing": augment.compose(augment.auto_augment, augment.random_erasing),
-  "pixel noise": functools.partial(augment.gaussian_augment, std=0.3),
+  "pixel noise": grey_noise,
 }
 COLORS = dict(zip(POLICIES, ("0.45", ORANGE, BLUE, GREEN), strict=True))
 source = opened[0.5].run.source
@@ -157,23 +163,24 @@ PAPER = {  # clean, mislabelled, overall
   (0.8, "none"): (99.83, 0.06, 28.10), (0.8, "AutoAugment, erasing"): (77.29, 14.82, 32.38),
 }  # fmt: skip
 heads = ("clean", "mislabelled", "overall")
-print(f"{'':27}{'measured':>19}{'paper, CIFAR-10':>36}")
-print(f"{'noise':<6}{'views':<22}" + 2 * ("".join(f"{head:>12}" for head in heads) + "  "))
+print(f"{'':28}{'measured':>36}  {'paper, CIFAR-10':>36}")
+print(f"{'noise':<6}{'views':<22}" + "  ".join(2 * ["".join(f"{head:>12}" for head in heads)]))
 table = {}
 for (rate, name), probability in p.items():
   hit, bad = probability.argmax(-1) == true, wrong[rate]
   table[rate, name] = [100 * hit[rows].mean() for rows in (~bad, bad, slice(None))]
   cells = "".join(f"{value:12.2f}" for value in table[rate, name])
   paper = "".join(f"{value:12.2f}" for value in PAPER.get((rate, name), ()))
-  print(f"{rate:<6.0%}{name:<22}{cells}  {paper}")
+  print(f"{rate:<6.0%}{name:<22}{cells}  {paper}".rstrip())
 
 # %% [markdown]
-# **What is found.** The paper's effect, in direction: on views that it was not trained on the
-# network forgets a part of the wrong labels and few of the right ones. AutoAugment with erasing
-# corrects less than the paper's, where an image has 16 times as many pixels; pixel noise, which
-# hides the memorised pattern and keeps the digit, corrects about as much as the paper reports. The
-# seen policy corrects next to nothing. Averages over views lie between memory and knowledge, and
-# which views do that depends on the images.
+# **What is found.** The paper's effect, with other views than the paper's. On the images as they
+# are, and on the crops of the training, the networks repeat nearly every label, as in the paper.
+# AutoAugment with erasing, which frees 41 % of the wrong labels there at 50 % noise, frees 4 % here,
+# and the overall accuracy hardly moves. Grey pixel noise, which hides the memorised pattern and
+# keeps the digit, frees 54, 49 and 19 % at the three rates, where the paper has 55, 41 and 15 %, at
+# a similar cost on clean images; overall it is ahead at all three. So the network does know more
+# than it says, and which views bring it out depends on the images.
 #
 # ## 4. Figure 1: the loss with respect to the true label
 
@@ -188,7 +195,8 @@ def loss(name, labels):
 
 
 fig, axes = plt.subplots(1, 2, figsize=(9.6, 3.2), layout="constrained")
-for ax, title, part in zip(axes, ("mislabelled", "clean"), (wrong[rate], ~wrong[rate]), strict=True):
+parts = {"mislabelled": wrong[rate], "clean": ~wrong[rate]}
+for ax, (title, part) in zip(axes, parts.items(), strict=True):
   for name in ("none", *UNSEEN):
     bins = np.linspace(0, 20, 61)
     style = {"histtype": "stepfilled", "alpha": 0.35, "color": COLORS[name]}
@@ -205,9 +213,10 @@ print(", ".join(f"{name} {value:.4f}" for name, value in auroc.items()))
 
 # %% [markdown]
 # On the images as they are, the mislabelled ones have a large loss to their true label; on unseen
-# views much of that mass moves to the left, while the clean ones stay at small losses. The paper's
-# Figure 1 names an AUROC of 0.9935 at 50 % without saying of which curve; here it is that of the
-# loss to the *given* label, the one that can be computed without the truth.
+# views that mass moves to the left, while clean images stay at small losses. The paper's Figure 1
+# names an AUROC of 0.9935 at 50 % noise, and does not say of which curve. Here it is that of the
+# loss to the *given* label, which can be computed without the truth: the average over pixel noise
+# finds wrong labels best. `python -m jaxnoise.audit` builds on such signals.
 #
 # ## 5. Figure 2b: calibration against the true labels
 #
@@ -232,6 +241,11 @@ axes[0].set_ylabel("accuracy (bars), share (dashes)")
 plt.show()
 
 # %% [markdown]
+# The network itself is nearly always certain and wrong in four cases of ten. Averages over unseen
+# views are not: with AutoAugment and erasing, confidence and accuracy meet, though hardly a label is
+# corrected, as most averages are undecided; with pixel noise they are right more often than they
+# say. A temperature would mend the latter, not the former's accuracy.
+#
 # ## 6. Figure 2a: predictions in a decagon
 #
 # `metrics.equiradial_projection` puts a distribution over ten classes at the mean of the corners of
@@ -285,8 +299,9 @@ key_to(fig)
 plt.show()
 
 # %% [markdown]
-# Seen views of a mislabelled image crowd at the corner of the wrong label; unseen ones spread, and
-# a part of them sits at the true class. Clean images stay where they are.
+# Seen views crowd at the corner of the given label, right or wrong. Unseen ones spread; with pixel
+# noise, a part of those of three of the four mislabelled images sits at the true class, while clean
+# images keep most of theirs at their own.
 #
 # ## 7. Appendix B: how it came about
 #
@@ -294,7 +309,7 @@ plt.show()
 # true class at the left, then the decagons. (The paper shows 40 % noise, this is 50 %.)
 
 # %%
-steps = [round(opened[rate].step * tenth / 10) for tenth in range(1, 11)]
+steps = [opened[rate].step * tenth // 10 for tenth in range(1, 11)]
 states = {step: restore.open_run(opened[rate].directory, step=step).state for step in steps}
 tracks = {
   step: {name: cloud(name, state, wrong_four) for name in MARKS} for step, state in states.items()
@@ -305,9 +320,9 @@ fig, axes = plt.subplots(
   4, 6, figsize=(11.5, 8), layout="constrained", width_ratios=(1.3, 1, 1, 1, 1, 1)
 )
 for k, (line, i) in enumerate(zip(axes, wrong_four, strict=True)):
-  for name in MARKS:
+  for name, mark in MARKS.items():
     path = [tracks[step][name][k, :, true[i]].mean() for step in steps]
-    line[0].plot(np.array(steps) / per_epoch, path, MARKS[name] + "-", color=COLORS[name], ms=4)
+    line[0].plot(np.array(steps) / per_epoch, path, mark + "-", color=COLORS[name], ms=4)
   line[0].set(ylim=(-0.03, 1.03), ylabel=f"a {true[i]}, given {given[i]}")
   for ax, step in zip(line[1:], drawn, strict=True):
     decagon(ax, {name: points[k] for name, points in tracks[step].items()}, i)
@@ -319,6 +334,10 @@ key_to(fig)
 plt.show()
 
 # %% [markdown]
+# All views begin near the truth. From the middle of the training on, the seen ones leave it for the
+# wrong label, and a part of the unseen ones, most of it with pixel noise, stays; not for the last
+# image.
+#
 # **What this means for training.** Predictions on views of the training policy become the wrong
 # label and are no target to learn from; those on unseen views keep some of the truth. NRD therefore
 # draws its teacher's views from a policy that the student never sees (`configs/nrd.py`), and
@@ -326,9 +345,9 @@ plt.show()
 # calibration error over noise rates (Figure 5).
 #
 # **What this does not say.** One seed, 1,437 images of 8x8 grey pixels and a small network, against
-# CIFAR-10 and a ResNet-34 in the paper; at the highest rate, not all labels are memorised. The
-# strength of the noise was chosen on these very images, with the true labels at hand. The four
-# images of a row are the first of their kind, not chosen for their looks.
+# CIFAR-10 and a ResNet-34 in the paper. The kind and the strength of the noise were chosen on these
+# very images, with the true labels at hand; the paper's views were not. The four images of a row
+# are the first of their kind, not chosen for their looks.
 
 # %%
 assert all(np.isclose(probability.sum(-1), 1, atol=1e-4).all() for probability in p.values())
@@ -340,7 +359,10 @@ for rate in RATES:
   assert abs(bad - 0.9 * rate) < 0.03
 if not FAST:
   assert all(found[0].value[-1, 0] > 0.7 for found in curves.values())
-  assert table[0.5, "pixel noise"][1] > table[0.5, "none"][1] + 10
-  assert table[0.5, "pixel noise"][2] > table[0.5, "none"][2]
-  assert ece["pixel noise"] < ece["none"] and auroc["pixel noise"] > 0.6
+  for rate in RATES:
+    assert table[rate, "none"][0] > 95 and table[rate, "none"][1] < 15
+    assert table[rate, "pixel noise"][1] > table[rate, "none"][1] + 8
+  assert table[0.5, "pixel noise"][2] > table[0.5, "none"][2] + 5
+  assert max(ece[name] for name in UNSEEN) < ece["none"]
+  assert auroc["pixel noise"] > auroc["none"]
 print(f"all checks passed after {time.perf_counter() - started:.0f} s")

@@ -13,9 +13,9 @@ import jax
 import numpy as np
 import pytest
 
-from jaxnoise import audit, data, evaluation, models
+from jaxnoise import audit, data, evaluation, models, reporting
 from jaxnoise.core import InputError
-from jaxnoise.training import build, loop, restore, sharding
+from jaxnoise.training import build, loop, restore, sharding, writers
 
 SOURCE = data.generated(num_train=56, num_test=8, num_classes=4, size=8)
 NOISY = (SOURCE.labels + (np.arange(56) % 5 == 0)) % 4
@@ -210,3 +210,25 @@ def test_a_transform_that_changes_the_shape_is_refused(run):
   with pytest.raises(InputError, match="must keep their shape"):
     audit.audit_run(opened, policy=lambda rng, image: image[1:])
   assert evaluation.VIEWS == "views"
+
+
+def test_the_page_escapes_names_and_says_what_the_probability_rests_on(tmp_path):
+  rng = np.random.default_rng(0)
+  pool = data.Pool(SOURCE.images, NOISY, SOURCE.labels)
+  p = np.eye(4)[SOURCE.labels] * 0.8 + 0.2 * rng.dirichlet(np.ones(4), size=56)
+  found = evaluation.audit_labels(NOISY, p)
+  names = ("<b>ant</b>", "bee", "cat", "dog")
+  table = evaluation.audit_table(found, pool, top=56, class_names=names)
+  page = reporting.write_audit(table, tmp_path / "new" / "audit.html").read_text()
+  assert "<b>ant" not in page and "&lt;b&gt;ant&lt;/b&gt; →" in page
+  assert page.count("<br>label is right") == (SOURCE.labels == NOISY).sum()
+  assert page.count('class="wrong"') == (SOURCE.labels == NOISY).sum()
+  assert "fitted to views" in page
+  none = evaluation.audit_labels(SOURCE.labels, p)
+  assert none.basis == (evaluation.DISAGREEMENT,)
+  table = evaluation.audit_table(none, data.Pool(SOURCE.images, SOURCE.labels), top=1)
+  page = reporting.write_audit(table, tmp_path / "audit.html").read_text()
+  assert "falls into two kinds" in page and "AUROC" not in page and "&lt; 1 %" in page
+  writers.write_json(tmp_path / "other.json", {"n": 1})
+  with pytest.raises(InputError, match=r"other.json has no 'worst'"):
+    reporting.write_audit(tmp_path / "other.json", tmp_path / "audit.html")

@@ -257,7 +257,8 @@ def random_crop(rng: PRNGKey, image: Array, padding: int, fill: Fill = 0.0) -> A
 
   Example:
     >>> import jax, jax.numpy as jnp
-    >>> random_crop(jax.random.key(0), jnp.ones((32, 32, 3)), padding=4).shape
+    >>> image = jnp.ones((32, 32, 3))
+    >>> jax.eval_shape(lambda key: random_crop(key, image, padding=4), jax.random.key(0)).shape
     (32, 32, 3)
   """
   if padding < 0:

@@ -70,7 +70,7 @@ def sample_augmix(
 
   Example:
     >>> import jax
-    >>> draw = sample_augmix(jax.random.key(0), (32, 32))
+    >>> draw = jax.eval_shape(lambda key: sample_augmix(key, (32, 32)), jax.random.key(0))
     >>> draw.op_index.shape, draw.weights.shape
     ((3, 3), (3,))
   """
@@ -261,8 +261,7 @@ def augmix(
 
   Example:
     >>> import jax, jax.numpy as jnp
-    >>> view = augmix(jax.random.key(0), jnp.full((32, 32, 3), 0.5))
-    >>> view.shape
+    >>> jax.eval_shape(augmix, jax.random.key(0), jnp.full((32, 32, 3), 0.5)).shape
     (32, 32, 3)
   """
   draw = sample_augmix(
@@ -302,7 +301,7 @@ def torchvision_augmix(
 
   Example:
     >>> import jax, jax.numpy as jnp
-    >>> torchvision_augmix(jax.random.key(0), jnp.full((32, 32, 3), 0.5)).shape
+    >>> jax.eval_shape(torchvision_augmix, jax.random.key(0), jnp.full((32, 32, 3), 0.5)).shape
     (32, 32, 3)
   """
   draw = sample_torchvision_augmix(
@@ -327,7 +326,7 @@ def augmix_policy(**hyper) -> Transform:
   Example:
     >>> import jax, jax.numpy as jnp
     >>> policy = augmix_policy(severity=1.0)
-    >>> policy(jax.random.key(0), jnp.zeros((8, 8, 1))).shape
+    >>> jax.eval_shape(policy, jax.random.key(0), jnp.zeros((8, 8, 1))).shape
     (8, 8, 1)
   """
   jax.eval_shape(functools.partial(sample_augmix, size=(1, 1), **hyper), jax.random.key(0))
@@ -340,7 +339,7 @@ def torchvision_augmix_policy(**hyper) -> Transform:
   Example:
     >>> import jax, jax.numpy as jnp
     >>> policy = torchvision_augmix_policy(all_ops=False)
-    >>> policy(jax.random.key(0), jnp.zeros((8, 8, 1))).shape
+    >>> jax.eval_shape(policy, jax.random.key(0), jnp.zeros((8, 8, 1))).shape
     (8, 8, 1)
   """
   sample = functools.partial(sample_torchvision_augmix, size=(1, 1), **hyper)

@@ -139,9 +139,9 @@ def audit_table(
     {**about, "n", "class_names", "image_shape", "signals" (names), "basis" (of the probability),
     "expected" (sum of the probabilities), "likely" (how many have probability 1/2 or more),
     "histogram" (counts in ten bins of the probability), "pairs" (the most frequent given ->
-    suggested among the likely: "given", "suggested", "count"), "worst" (of the most suspicious: "index", "id", "given",
-    "suggested", "score", "probability", "png", and "true" where that is known), "measured"
-    (`audit_metrics`, where the true labels are known, else None)}.
+    suggested among the likely: "given", "suggested", "count"), "worst" (of the most suspicious:
+    "index", "id", "given", "suggested", "score", "probability", "png", and "true" where that is
+    known), "measured" (`audit_metrics`, where the true labels are known, else None)}.
 
   Example:
     >>> import numpy as np

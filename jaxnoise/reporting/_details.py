@@ -178,8 +178,8 @@ def _fitted(run: _runs.RunRecord) -> str:
   svg = _svg.overlay_svg(curves, "Training labels, in %", 100.0)
   last = [f"{text} {100 * curve.value[-1].mean():.2f} %" for text, curve in curves]
   return f"""<div class="grid">{_html.figure(svg)}</div>
-<p class="soft">By the predictions of {html.escape(first)} on the training images as they are; at the
-end: {", ".join(last)}.</p>"""
+<p class="soft">By the predictions of {html.escape(first)} on the training images as they are; at
+the end: {", ".join(last)}.</p>"""
 
 
 def _rates(table: Mapping[str, Any], names: Sequence[str]) -> str:

@@ -203,7 +203,8 @@ score; # is the position in the training set.{known}</p>
 
 def _picture(table: Mapping[str, Any], row: Mapping[str, Any]) -> str:
   given, suggested = _class(table, row["given"]), _class(table, row["suggested"])
-  chance = "> 99 %" if row["probability"] > 0.99 else f"{100 * row['probability']:.0f} %"
+  percent = 100 * row["probability"]
+  chance = "> 99 %" if percent > 99 else "< 1 %" if percent < 1 else f"{percent:.0f} %"
   lines = [f"{given} → {suggested}", html.escape(chance), f"{row['score']:.4f}", f"#{row['index']}"]
   right = "true" in row and row["true"] == row["given"]
   if "true" in row:

@@ -142,9 +142,11 @@ def _stand_in(
     image_std=(1.0,) * shape[-1],
     class_names=tuple(names),
   )
-  if trusted := config["data"]["trusted"]:
-    blank = np.zeros((trusted, *shape), np.uint8)
-    source = source.with_pool("trusted", blank, np.arange(trusted, dtype=np.int32) % num_classes)
+  pools = record.get("pools") or {"trusted": config["data"]["trusted"]}
+  for name, size in pools.items():
+    if size and name != "train":
+      blank = np.zeros((size, *shape), np.uint8)
+      source = source.with_pool(name, blank, np.arange(size, dtype=np.int32) % num_classes)
   return source
 
 

@@ -52,9 +52,9 @@ def claim(run: Run, workdir: Path) -> dict[str, Any]:
     raise InputError(
       f"workdir {workdir} exists and is no run of jaxnoise (it has no config.json); choose another"
     )
-  # Names change nothing in a run: not part of what tells runs apart.
-  names = {"class_names": list(run.source.class_names)}
-  writers.write_json(path, {**identity, **names, **writers.provenance()})
+  # These change nothing in a run: not part of what tells runs apart.
+  facts = {"class_names": list(run.source.class_names), "pools": dict(run.spec.pools)}
+  writers.write_json(path, {**identity, **facts, **writers.provenance()})
   return writers.read_json(path)
 
 

@@ -62,4 +62,6 @@ CASES = [
   ("gjs_no_consistency", lambda z: losses.gjs_no_consistency(z, TARGETS), (4, 2, K)),
   ("nrd", lambda z: losses.nrd(z, TEACHER, TARGETS), (4, K)),
   ("nrd_two_views", lambda z: losses.nrd(z, TEACHER, TARGETS, scaled=False), (4, 2, K)),
+  ("squared_error", lambda z: losses.squared_error(z, SOFT), (4, K)),
+  ("negative_entropy", losses.negative_entropy, (4, K)),
 ]

@@ -182,7 +182,7 @@ def test_with_ema_averages_by_hand_and_predicts_with_it():
 
 
 def test_two_owners_of_the_average_are_refused():
-  network, method, state = make("with_ema(noisymix)")
+  _, method, state = make("with_ema(noisymix)")
   again = methods.with_ema(method)
   with pytest.raises(InputError, match="with_ema cannot wrap noisymix: ema_params has an owner"):
     again.init_state(state.replace(ema_params=None, ema_batch_stats=None))
