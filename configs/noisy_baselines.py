@@ -13,20 +13,25 @@ compared with a source; how a method differs from its authors' program stands in
   elr                ResNet-34, batch 128, SGD 0.9, lr 0.02, weight decay 1e-3. CIFAR-10 symmetric:
                      beta 0.7, lambda 3, a cosine to 1e-3 that restarts every 10 of 150 epochs;
                      asymmetric: 0.9, 1, lr times 0.01 at 40 and 80 of 120; CIFAR-100: 0.9, 7, at 80
-                     and 120 of 150.
+                     and 120 of 150. The authors hold out 5,000 noisy examples; here all train.
   elr_plus           two PreActResNet-18, lr 0.02, weight decay 5e-4, batch 128, times 0.1 at 150 of
                      200 epochs (CIFAR-100: 200 of 250, lambda over 40,000 steps); beta and lambda
                      as above.
   dividemix          two PreActResNet-18, lr 0.02, weight decay 5e-4, batch 128 (two of 64 after the
                      warm-up of 10 epochs, CIFAR-100: 30), times 0.1 at 150 of 300; lambda_u by
                      noise (K); at 90 % a threshold of 0.6 (K) and losses averaged over 5 epochs;
-                     the entropy penalty with asymmetric noise.
-  dynamic_bootstrap  M-DYR-H: PreActResNet-18, 300 epochs, batch 128, lr 0.1 times 0.1 at 100 and
-                     250, weight decay 1e-4, mixup alpha 32 alone for 105 epochs.
+                     the entropy penalty with asymmetric noise (its own noise of that name is
+                     --config.data.noise.kind=asymmetric_dividemix).
+  dynamic_bootstrap  M-DYR-H: PreActResNet-18, 300 epochs, batch 128, lr 0.1 times 0.1 after 99 and
+                     249 (the authors step at the start of epochs 100 and 250), weight decay 1e-4,
+                     mixup alpha 32 alone for 105 epochs; CIFAR-10's mean and std for both sets.
   co_teaching        two PreActResNet-18 (the paper has 9 convolutions), 200 epochs, batch 128, Adam
-                     1e-3 that falls to 0 from epoch 80 on; beta1 stays 0.9 (there 0.1 from 80 on).
+                     1e-3 that falls to 0 from epoch 80 on; beta1 stays 0.9 (there 0.1 from 80 on);
+                     crop and flip, which the authors do not have. tau is the expected share of
+                     wrong labels, less than the rate where the true label may be drawn.
   glc                WRN-40-2, dropout 0.3, 75 epochs twice, batch 128, Nesterov, lr 0.1 with a
-                     cosine per step, weight decay 5e-4; 1,000 trusted examples apart.
+                     cosine per step, weight decay 5e-4; 1,000 trusted examples apart, three of a
+                     batch, normalised with it (config.method.separate=True is the authors' way).
   meta_weight_net    ResNet-32, 120 epochs, batch 100, lr 0.1 times 0.1 at 80 and 100, weight decay
                      5e-4; 1,000 trusted examples apart.
 
@@ -37,6 +42,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from jaxnoise import label_noise
 from jaxnoise.training import schema
 
 CHOICES = {
@@ -51,6 +57,8 @@ MEAN_STD = {
   "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
   "cifar100": ((0.507, 0.487, 0.441), (0.267, 0.256, 0.276)),
 }
+# GLC's and Meta-Weight-Net's, for both sets; M-DYR-H has CIFAR-10's above for both.
+SHARED = tuple(v / 255 for v in (125.3, 123.0, 113.9)), tuple(v / 255 for v in (63.0, 62.1, 66.7))
 PREACT = {"name": "preact_resnet18", "variant": "dividemix"}
 WRN = {"name": "wide_resnet", "depth": 40, "widen_factor": 2, "dropout": 0.3}
 LAMBDA_U = {
@@ -65,6 +73,17 @@ def steps(lr: float, decay: float, epochs: int, *milestones: int, factor: float 
   optim = {"lr": lr, "weight_decay": decay, "nesterov": False, "schedule": "step",
            "milestones": at, "factor": factor}  # fmt: skip
   return {"total": f"{epochs} epochs", "optim": optim}
+
+
+def wrong(dataset: str, noise: str, rate: str) -> float:
+  """The share of labels that the noise is expected to make wrong."""
+  classes = 10 if dataset == "cifar10" else 100
+  if noise == "symmetric":
+    return float(rate) * (1 - 1 / classes)
+  if classes == 100:
+    return float(rate)
+  matrix = label_noise.asymmetric_cifar10_matrix(float(rate), sequential=True)
+  return float(1 - matrix.diagonal().mean())
 
 
 def recipe(name: str, dataset: str, noise: str, rate: str) -> dict[str, Any]:
@@ -96,11 +115,11 @@ def recipe(name: str, dataset: str, noise: str, rate: str) -> dict[str, Any]:
     return {**steps(0.02, 5e-4, 300, 150), "model": PREACT, "method": method}
   if name == "dynamic_bootstrap":
     method = {"name": name, "variant": "hard", "alpha": 32.0, "warmup_epochs": 105}
-    return {**steps(0.1, 1e-4, 300, 100, 250), "model": PREACT, "method": method}
+    return {**steps(0.1, 1e-4, 300, 99, 249), "model": PREACT, "method": method}
   if name == "co_teaching":
     optim = {"name": "adam", "lr": 1e-3, "weight_decay": 0.0, "schedule": "linear",
              "milestones": ("80 epochs",)}  # fmt: skip
-    method = {"name": name, "noise_rate": float(rate), "ramp_epochs": 10.0}
+    method = {"name": name, "noise_rate": wrong(dataset, noise, rate), "ramp_epochs": 10.0}
     return {"total": "200 epochs", "optim": optim, "model": PREACT, "method": method}
   if name == "glc":
     second = {"method": {"name": "glc"}, "label_matrix": "noisy"}
@@ -129,7 +148,9 @@ def get_config(argument: str = "") -> ConfigDict:
   drawn = {**config["data"]["noise"], "kind": kind, "rate": float(rate)}
   config["data"] = {**config["data"], "name": dataset, "noise": drawn}
   config["first"] = {**config["first"], "padding": 4, "flip": True}
-  mean, std = MEAN_STD[dataset]
+  mean, std = MEAN_STD["cifar10" if name == "dynamic_bootstrap" else dataset]
+  if name in ("glc", "meta_weight_net"):
+    mean, std = SHARED
   config["model"] = {**config["model"], "mean": mean, "std": std}
   config["evaluate"] = {**config["evaluate"], "every": "5 epochs"}
   config["checkpoint"] = {**config["checkpoint"], "every": "5 epochs"}

@@ -7,14 +7,14 @@
 
 `dataset`: cifar10, cifar100. `noise`: symmetric (rate 0.2, 0.4, 0.6, 0.8), asymmetric (0.2, 0.4),
 none (0). `method`: nrd, gjs, js, nce_rce, gce, sce, ls, bs, ce. DIR is as in configs/noisymix.py.
-The published test accuracy (mean of 5 runs) is in PUBLISHED below and in the run's report.
+The published test accuracy is in PUBLISHED below and in the run's report.
 
 The recipe is that of GJS' code, which NRD takes over: PreActResNet-34 as that code builds it (three
 stages, 1.86 million parameters, not the 21 million of the network of that name), 400 epochs of the
 whole training set, batch 128, the last partial one dropped, SGD 0.9 with Nesterov, lr times 0.1 at
 epochs 200 and 300. lr, weight decay and the methods' hyper-parameters are Table 5's for each rate.
-Last-epoch accuracy is what the papers report; --config.data.holdout=5000 holds out a noisy part to
-choose the best epoch by.
+GJS' paper reports the last epoch (from memory), NRD's does not say; --config.data.holdout=5000
+holds out a noisy part to choose the best epoch by.
 
 Noise: symmetric draws a new label among all classes, the true one included, for exactly a share
 `rate` of the images (wrong labels: 0.9 rate, 0.99 rate on CIFAR-100). Asymmetric is what GJS' code
@@ -224,8 +224,6 @@ def get_config(argument: str = "") -> ConfigDict:
   config.checkpoint.every = "5 epochs"
   published = PUBLISHED[dataset][name][column]
   if published is not None:
-    table = 4 if noise == "none" else 2
-    config.published = ConfigDict(
-      {"accuracy": published, "source": f"NRD, Table {table}, mean of 5 runs"}
-    )
+    source = "NRD, Table 4" if noise == "none" else "NRD, Table 2, mean of 5 runs"
+    config.published = ConfigDict({"accuracy": published, "source": source})
   return config

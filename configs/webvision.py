@@ -20,7 +20,8 @@ Published in Table 3, top-1 / top-5 accuracy in % (the first is in the run's rep
   gjs         resnet50              1         77.99 / 90.62   74.33 / 90.33
   nrd         resnet50              1         78.56 / 92.48   75.24 / 92.36
 
-Recipes, all SGD 0.9 from scratch, Nesterov but for the last two; what no source gives is said:
+Recipes, all SGD 0.9 from scratch, Nesterov but for the last two; images are normalised by
+ImageNet's mean and std. What no source at hand gives is said:
 
   nrd        batch 64, lr 0.1, 300 epochs, pi (0.1, 0.8, 0.1) unscaled, average 0.99, weight decay
              1e-4 (not restated by the paper; GJS and the author's code). Student: random resized
@@ -31,9 +32,11 @@ Recipes, all SGD 0.9 from scratch, Nesterov but for the last two; what no source
   js         batch 64, lr 0.2 times 0.97 per epoch, pi_1 0.1 unscaled.
   ce         JS' recipe: none is given.
   elr_plus   batch 32, lr 0.02 times 0.1 at 50 and 100 of 120 epochs (how many is not given), weight
-             decay 5e-4, mixup alpha 1.5, beta 0.7, lambda 3, crop and flip alone.
-  dividemix  batch 32, lr 0.01 times 0.1 at 40 of 80 epochs, warm-up 1, alpha 0.5, lambda_u 0,
-             weight decay 5e-4, crop and flip alone; for resnet50 the same, nothing else is given.
+             decay 5e-4, mixup alpha 1.5, beta 0.7, lambda 3. Random resized crop and flip alone,
+             which is our choice; the authors crop 227 of a larger image.
+  dividemix  two batches of 32 (64 in the warm-up), lr 0.01 times 0.1 at 40 of 80 epochs, warm-up 1,
+             alpha 0.5, lambda_u 0, weight decay 5e-4; crops as for elr_plus. For resnet50 the same,
+             nothing else is given.
 """
 
 from typing import Any
@@ -64,7 +67,7 @@ RECIPES = {
   "js": {"batch_size": 64, "lr": 0.2, "epochs": 300},
   "ce": {"batch_size": 64, "lr": 0.2, "epochs": 300},
   "elr_plus": {"batch_size": 32, "lr": 0.02, "epochs": 120, "milestones": (50, 100)},
-  "dividemix": {"batch_size": 32, "lr": 0.01, "epochs": 80, "milestones": (40,)},
+  "dividemix": {"batch_size": 64, "lr": 0.01, "epochs": 80, "milestones": (40,)},
 }
 MILESTONES = {"appendix": (100, 200), "text": (150, 250)}
 
@@ -86,7 +89,9 @@ def method(name: str, teacher: str) -> dict[str, Any]:
     "gjs": {"name": "gjs", "weights": (0.1, 0.45, 0.45), "scaled": False},
     "js": {"name": "js", "label_weight": 0.1, "scaled": False},
     "ce": {"name": "erm", "loss": "cross_entropy"},
-    "elr_plus": {"name": "elr_plus", "elr_weight": 3.0, "beta": 0.7, "alpha": 1.5},
+    "elr_plus": {
+      "name": "elr_plus", "elr_weight": 3.0, "beta": 0.7, "alpha": 1.5, "ema_steps": None,
+    },
     "dividemix": {"name": "dividemix", "warm_up": 1, "alpha": 0.5, "lambda_u": 0.0},
   }  # fmt: skip
   return sections[name]
@@ -107,8 +112,6 @@ def get_config(argument: str = "") -> ConfigDict:
   config.first.resized_crop = 224
   config.first.flip = True
   mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-  if network == "inception_resnet_v2":
-    mean = std = (0.5, 0.5, 0.5)
   config.model = ConfigDict(
     {"name": network, "mean": mean, "std": std, "input_size": (256, 224)}
   )

@@ -76,6 +76,8 @@ def dividemix(
   * An epoch is N / `batch_size` steps however the split falls. With side batches of half the batch
     this is the authors' number where half of the examples are labelled.
   * Both networks step together, from the same old weights, under one optimizer.
+  * With `lambda_u` 0 the unlabelled rows still take part in the pass and in the last term of L_a;
+    the authors' program for WebVision leaves them out.
   * An empty heap is replaced by the whole training set (the authors' program stops). Examples with
     labels that are not believed keep their small w.
 

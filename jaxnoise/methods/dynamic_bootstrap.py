@@ -81,7 +81,8 @@ def dynamic_bootstrap(
       metric "noise", the mean of B, stays 0.
     class_weight: weight of the class term. Script: 1; the code's own default is 0.
     dynamic_mixup_epochs: see "soft_to_hard".
-    temperature_epochs: the length of T's schedule, in epochs, both ends included.
+    temperature_epochs: the length of T's schedule, in epochs, both ends included; 89 is the
+      authors' code's for 200 epochs.
     first: (rng, image) -> image, one draw per example (flip and crop), the same as in `erm`.
     policy: (rng, image) -> image, applied after `first`; None for no further transform.
     mix_groups: partners are drawn within so many groups of the batch; 1 is the paper's.
