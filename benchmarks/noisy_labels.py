@@ -3,16 +3,16 @@
     python benchmarks/noisy_labels.py --protocol=digits --out=runs/noisy_labels --jobs=2
     python benchmarks/noisy_labels.py --protocol=small --data=FILE.npz --out=runs/noisy_labels
 
-Protocols are those of configs/noisymix_digits.py and configs/noisymix_small.py. Methods train
-on the same views, torchvision's RandAugment (N = 1, M = 3) after the protocol's crop, but for glc,
+Protocols are those of configs/noisymix_digits.py and configs/noisymix_small.py. Methods train on
+the same views, torchvision's RandAugment (N = 1, M = 3) after the protocol's crop, but for glc,
 meta_weight_net and dividemix, which have the crop alone; NRD's teacher sees torchvision's AugMix.
 Hyper-parameters are the papers' for CIFAR-10 at the cell's rate, warm-ups in epochs scaled with the
-run (DivideMix' ramp of 16 is not); lr and weight decay are the protocol's. A cell is a noise and its
-rate; digits begin with every method at symmetric 40 %, seed by seed. A row is a run: test accuracy
-after the last epoch and where the accuracy on held-out, equally noisy examples is best, ECE, which
-training labels are fitted. Rows are appended to OUT/PROTOCOL.jsonl; the same command goes on where
-it stopped. Then come the tables: mean ± standard deviation over seeds, and paired differences to
-cross-entropy with 95 % intervals (Student, three seeds or more).
+run (DivideMix' ramp of 16 is not); lr and weight decay are the protocol's. A cell is a noise and
+its rate; digits begin with every method at symmetric 40 %, seed by seed. A row is a run: test
+accuracy after the last epoch and where the accuracy on held-out, equally noisy examples is best,
+ECE, which training labels are fitted. Rows are appended to OUT/PROTOCOL.jsonl; the same command
+goes on where it stopped. Then come the tables: mean ± standard deviation over seeds, and paired
+differences to cross-entropy with 95 % intervals (Student, three seeds or more).
 """
 
 from __future__ import annotations
