@@ -8,6 +8,7 @@ what cleanlab and similar tools take as `pred_probs`. Nothing else in RUN is tou
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 import mimetypes
 import os
@@ -119,6 +120,9 @@ def write(
   predictor = predictor or names[0]
   pool = _own_pool(opened, data) if own else _foreign_pool(opened, Path(data))
   size = batch_size or opened.run.config["evaluate"]["batch_size"]
+  if every_seed and data in ("train", "holdout") and opened.run.loaded.labels is not None:
+    # Each seed has noise of its own: no label is that of them all.
+    pool = dataclasses.replace(pool, labels=None, clean_labels=None)
   predictions = _predict(opened, pool, predictor, size, every_seed)
   of_seed = "mean" if every_seed else opened.seed
   if out is None:
@@ -166,7 +170,7 @@ def _predict(
 def _own_pool(opened: restore.Opened, name: str) -> data_lib.Pool:
   """A set that the run itself has."""
   source = opened.run.source
-  pools = {"test": source.test, "holdout": opened.run.holdout, **source.pools}
+  pools = {"test": source.test, "holdout": opened.holdout, **source.pools, "train": opened.train}
   pool = pools.get(name)
   if pool is None:
     there = ", ".join(sorted(k for k, v in pools.items() if v is not None))

@@ -10,6 +10,9 @@ import numpy as np
 
 from jaxnoise.core.types import PyTree
 
+_KINDS = ("wrong", "target", "loss")
+"""What tables are of, the first the closest to what an audit asks for."""
+
 
 def table_signals(
   method_state: Mapping[str, PyTree], labels: np.ndarray
@@ -18,13 +21,17 @@ def table_signals(
 
   By the shape and the name of what a piece of `method_state` holds, N examples and K classes:
 
-    loss_sum [N] with count [N]   loss_sum / count, the mean loss over training; nan without visits
-    other *loss* [N]              as it is
-    *clean* [N]                   1 - the probability that the label is right
-    *posterior*, *noisy* [N]      as it is
-    [N, K], none negative         1 - q[y] / sum(q), q an average of predictions
+    wrong    *clean* [N]                   1 - the probability that the label is right
+             *posterior*, *noisy* [N]      as it is
+    target   [N, K], none negative         1 - q[y] / sum(q), q an average of predictions
+    loss     loss_sum [N] with count [N]   loss_sum / count, the mean over training; nan unvisited
+             other *loss* [N]              as it is
 
-  What fits several times (two networks) is averaged; a piece of none of these kinds is left out.
+  What a piece has of one kind (two networks) is averaged. Where it has several kinds, which have no
+  common unit and come from one another, the first of this order that tells examples apart speaks
+  for it: DivideMix' posteriors, not the losses that they are fitted to. A table that is the same
+  for all examples, such as that of a run that ended in its warm-up, says nothing; a piece without
+  another is left out.
 
   Args:
     method_state: of one seed.
@@ -51,11 +58,18 @@ def table_signals(
     by_path = dict(leaves)
     read = functools.partial(_read, labels=np.asarray(labels), by_path=by_path)
     found = [x for x in (read(path, leaf) for path, leaf in leaves) if x is not None]
-    if found:
-      mean = np.mean(found, axis=0)
-      if not np.isinf(mean).any() and not np.isnan(mean).all():
+    for kind in _KINDS:
+      same = [x for of, x in found if of == kind]
+      if same and _tells(mean := np.mean(same, axis=0)):
         out[piece] = mean
+        break
   return out
+
+
+def _tells(x: np.ndarray) -> bool:
+  """Whether a signal [N] differs between the examples that it knows."""
+  known = x[~np.isnan(x)]
+  return len(known) > 0 and bool(np.isfinite(known).all() and known.min() < known.max())
 
 
 def _read(
@@ -64,20 +78,23 @@ def _read(
   *,
   labels: np.ndarray,
   by_path: Mapping[tuple[str, ...], np.ndarray],
-) -> np.ndarray | None:
+) -> tuple[str, np.ndarray] | None:
+  """What kind of signal a table is, and the signal [N]."""
   count, name = len(labels), (path[-1] if path else "")
   if not np.issubdtype(leaf.dtype, np.floating):
     return None
   leaf = leaf.astype(np.float64)
   if leaf.ndim == 2 and len(leaf) == count and leaf.shape[1] > labels.max() and (leaf >= 0).all():
     with np.errstate(invalid="ignore"):  # an example that no step has visited: 0 / 0
-      return 1.0 - leaf[np.arange(count), labels] / leaf.sum(axis=1)
+      return "target", 1.0 - leaf[np.arange(count), labels] / leaf.sum(axis=1)
   if leaf.shape != (count,):
     return None
   if name == "loss_sum" and (visits := by_path.get((*path[:-1], "count"))) is not None:
     with np.errstate(invalid="ignore", divide="ignore"):
-      return np.where(visits > 0, leaf / visits, np.nan)
+      return "loss", np.where(visits > 0, leaf / visits, np.nan)
   full = "/".join(path)
   if "clean" in full:
-    return 1.0 - leaf
-  return leaf if any(word in full for word in ("loss", "posterior", "noisy")) else None
+    return "wrong", 1.0 - leaf
+  if "posterior" in full or "noisy" in full:
+    return "wrong", leaf
+  return ("loss", leaf) if "loss" in full else None

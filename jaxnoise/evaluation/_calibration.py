@@ -32,13 +32,16 @@ def calibration_part(subject: _suite.Subject) -> _suite.Part:
     "per_adaptive_bin": PER_ADAPTIVE_BIN,
     "held_out": 0 if subject.holdout is None else subject.holdout.size,
   }
+  wrong = _share_wrong(subject)
+  if wrong:
+    settings["held_out_wrong"] = wrong
 
   def measure(cell: str) -> dict[str, list[dict[str, Any]]]:
     del cell  # there is one
     out: dict[str, list[dict[str, Any]]] = {}
     for name in subject.predictors:
       predict = _predictions.make_predict(subject.method, subject.mesh, name)
-      for state in subject.states:
+      for s, state in enumerate(subject.states):
         test = _predictions.predict_pool(
           predict, state, subject.test, subject.batch_size, subject.mesh
         )
@@ -47,9 +50,9 @@ def calibration_part(subject: _suite.Subject) -> _suite.Part:
           held_out = _predictions.predict_pool(
             predict, state, subject.holdout, subject.batch_size, subject.mesh
           )
-          temperature = float(
-            metrics.temperature_scale(jnp.asarray(held_out.logits), subject.holdout.labels)
-          )
+          own = subject.holdout_labels
+          given = subject.holdout.labels if own is None else own[s]
+          temperature = float(metrics.temperature_scale(jnp.asarray(held_out.logits), given))
           scaled_logits = metrics.apply_temperature(jnp.asarray(test.logits), temperature)
           scaled = calibration(scaled_logits, subject.test.labels)
           row["temperature"] = temperature
@@ -61,6 +64,15 @@ def calibration_part(subject: _suite.Subject) -> _suite.Part:
     return {name: _suite.by_seed(_suite.scalars(rows)) for name, rows in cells["test"].items()}
 
   return _suite.Part("calibration", settings, ("test",), measure, summarise, headline="ece")
+
+
+def _share_wrong(subject: _suite.Subject) -> float:
+  """The share of held-out labels that are known to be wrong, over all states."""
+  holdout = subject.holdout
+  if holdout is None or holdout.clean_labels is None:
+    return 0.0
+  given = holdout.labels if subject.holdout_labels is None else subject.holdout_labels
+  return float(np.mean(given != holdout.clean_labels))
 
 
 def calibration(logits: np.ndarray, label: np.ndarray) -> dict[str, Any]:

@@ -72,13 +72,20 @@ class TestSet:
     pool: the host arrays.
     batch_size: images at a time; no more than the set has, rounded up to share evenly.
     mesh: the devices.
+    arrays: the pool's arrays where they are on the devices already; None puts them there.
   """
 
   __test__ = False  # not a test, whatever its name tells pytest
 
-  def __init__(self, pool: data_lib.Pool, batch_size: int, mesh: Mesh):
+  def __init__(
+    self,
+    pool: data_lib.Pool,
+    batch_size: int,
+    mesh: Mesh,
+    arrays: Mapping[str, Any] | None = None,
+  ):
     self._pool, self._everywhere = pool, sharding.replicated(mesh)
-    self.arrays = data_lib.pool_data(pool, self._everywhere)
+    self.arrays = data_lib.pool_data(pool, self._everywhere) if arrays is None else arrays
     self.count, self.image_shape = pool.size, tuple(pool.images.shape[1:])
     devices = mesh.shape["data"]
     size = -(-min(batch_size, self.count) // devices) * devices

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jax.sharding import Mesh
 
 from jaxnoise import data as data_lib
@@ -30,6 +31,7 @@ class Subject:
     test: the clean test images.
     holdout: examples held out of training, for what is fitted after it; None where there are none.
     batch_size: images at a time.
+    holdout_labels: [S, H] labels of the held-out examples for each state, where these differ.
   """
 
   method: Method
@@ -38,6 +40,7 @@ class Subject:
   test: data_lib.Pool
   holdout: data_lib.Pool | None
   batch_size: int
+  holdout_labels: np.ndarray | None = None
 
   @property
   def predictors(self) -> tuple[str, ...]:

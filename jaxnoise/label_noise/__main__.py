@@ -17,6 +17,7 @@ import numpy as np
 from jaxnoise import label_noise
 from jaxnoise.core.errors import InputError
 from jaxnoise.label_noise._files import check_output
+from jaxnoise.label_noise._readers import load_npy
 
 _SHOWN_CLASSES = 20
 _OF_CIFAR = ("asymmetric", "asymmetric_sequential", "asymmetric_dividemix", "superclass")
@@ -71,6 +72,12 @@ def run(arguments: argparse.Namespace) -> list[str]:
       f"--kind is {kind!r}, which mistakes the classes of CIFAR for one another, but --data is "
       f"{arguments.data!r}; use --kind={other}"
     )
+  if kind == "matrix" and arguments.matrix is None:
+    raise InputError("--kind is 'matrix', but there is none; give it with --matrix=FILE")
+  if kind != "matrix" and arguments.matrix is not None and kind in label_noise.KINDS:
+    raise InputError(
+      f"--matrix is {arguments.matrix}, but --kind is {kind!r}; leave it out, or use --kind=matrix"
+    )
   source = data.load(arguments.data, arguments.path)
   noisy = label_noise.corrupt(
     source.true_labels,
@@ -119,7 +126,7 @@ def _matrix(path: Path) -> np.ndarray:
     raise InputError(f"--matrix is {path}, which ends with {path.suffix!r}; give .npy or .csv")
   try:
     if path.suffix == ".npy":
-      return np.load(path, allow_pickle=False)
+      return load_npy(path)
     return np.loadtxt(path, delimiter=",", ndmin=2)
   except FileNotFoundError:
     raise InputError(f"--matrix is {path}, which does not exist; is the path right?") from None

@@ -44,8 +44,9 @@ def from_file(
   Where the file has ids, labels go to the examples of these ids, and it may have more examples than
   the data set; else where it has an index, to these positions; else they must be in the data set's
   order. A file of another order is found out by its clean labels, where it has them and the true
-  ones are known: at most 1 % may disagree. Without either, a file whose labels agree with the true
-  ones no more often than chance is refused. Two orders within a class cannot be told apart.
+  ones are known: at most 1 % may disagree. Without clean labels, ids and an index (one that counts
+  the rows is none), a file whose labels agree with the true ones no more often than chance is
+  refused. Two orders within a class cannot be told apart.
 
   Args:
     path: the file.
@@ -57,7 +58,9 @@ def from_file(
     check_order: False takes the order as it is.
 
   Returns:
-    The labels in the data set's order; kind "file" unless the file says how they were made.
+    The labels in the data set's order. How they were made, kind, nominal_rate, matrix, seed and
+    exact, is what a file of `write_file` says (.csv: what PATH.json beside it says, where its
+    sha256 is that of the labels); of other files the kind is "file" and the rest None.
 
   Raises:
     InputError: no such file, one that cannot be read, a wrong length, a label out of range, ids
@@ -75,6 +78,8 @@ def from_file(
   content = read(path, field)
   where = f"{path}: labels"
   labels = check_labels(where, content.labels, num_classes)
+  if path.suffix.lower() == ".csv":
+    content = content._replace(**_beside(path, labels))
   clean = content.clean
   if clean is not None:
     clean = check_labels(f"{path}: clean labels", clean, num_classes, len(labels))
@@ -93,7 +98,7 @@ def from_file(
       "ids that say which example each belongs to"
     )
   if true is not None and check_order:
-    _check_order(path, labels, clean, true)
+    _check_order(path, labels, clean, true, ordered=order is not None)
   known = true if true is not None else clean
   return NoisyLabels(
     labels,
@@ -181,9 +186,12 @@ def write_file(
   meta["counts"] = out.counts.tolist()
   meta["matrix"] = None if noisy.matrix is None else noisy.matrix.tolist()
   _whole(path, "w", write_rows)
-  beside = path.with_name(path.name + ".json")
-  _whole(beside, "w", lambda file: file.write(json.dumps(meta, indent=1) + "\n"))
+  _whole(_sidecar(path), "w", lambda file: file.write(json.dumps(meta, indent=1) + "\n"))
   return path
+
+
+def _sidecar(path: Path) -> Path:
+  return path.with_name(path.name + ".json")
 
 
 def check_output(path: str | os.PathLike[str]) -> Path:
@@ -206,6 +214,17 @@ def _whole(path: Path, mode: str, write: Callable[[IO], Any]) -> None:
   with temporary.open(mode, **text) as file:
     write(file)
   os.replace(temporary, path)
+
+
+def _beside(path: Path, labels: np.ndarray) -> Mapping[str, Any]:
+  """Meta and matrix that lie beside a .csv; nothing where the labels are others by now."""
+  try:
+    meta = json.loads(_sidecar(path).read_text(encoding="utf-8"))
+  except (OSError, ValueError):
+    return {}
+  if not isinstance(meta, dict) or meta.get("sha256") != labels_sha256(labels):
+    return {}
+  return {"meta": meta, "matrix": meta.get("matrix")}
 
 
 def _check_meta(
@@ -234,7 +253,7 @@ def _check_meta(
 def _order(
   path: Path, content: Content, in_file: int, ids: Any, count: int
 ) -> np.ndarray | None:
-  """Which row of the file each example has; None where the file has neither ids nor an index."""
+  """Which row of the file each example has; None where nothing but the rows' order says so."""
   given, known = content.ids, ids
   if given is None or (ids is None and content.index is not None):
     given, known = content.index, None
@@ -253,15 +272,20 @@ def _order(
   if missing:
     raise InputError(
       f"{path}: {what}: {len(missing)} of the {count} training examples are not there, such as "
-      f"{missing[0]!r}; found {in_file}, such as {given[0] if in_file else 'none'!r}; give a file "
+      f"{missing[0]!r}; found {in_file}, such as {next(iter(rows), 'none')!r}; give a file "
       "of this data set"
     )
   if known is None and in_file != count:
     return None  # positions of another set; the lengths say so
-  return np.array([rows[name] for name in wanted.tolist()], np.int64)
+  order = np.array([rows[name] for name in wanted.tolist()], np.int64)
+  if known is None and np.array_equal(order, np.arange(count)):
+    return None  # any table can count its rows
+  return order
 
 
-def _check_order(path: Path, labels: np.ndarray, clean: Any, true: np.ndarray) -> None:
+def _check_order(
+  path: Path, labels: np.ndarray, clean: Any, true: np.ndarray, *, ordered: bool
+) -> None:
   if not len(labels):
     return
   if clean is not None and (share := float((clean != true).mean())) > 0.01:
@@ -270,6 +294,8 @@ def _check_order(path: Path, labels: np.ndarray, clean: Any, true: np.ndarray) -
       "it is in another order or of another data set; put it into the data set's order, or give it "
       "ids"
     )
+  if clean is not None or ordered:
+    return  # much noise looks like chance in the right order, too
   count, size = len(labels), 1 + max(int(labels.max()), int(true.max()))
   agree = float((labels == true).mean())
   shares = [np.bincount(x, minlength=size) / count for x in (labels, true)]
@@ -278,5 +304,6 @@ def _check_order(path: Path, labels: np.ndarray, clean: Any, true: np.ndarray) -
     raise InputError(
       f"{path}: its labels agree with the data set's on {agree:.1%} of the examples, no more than "
       f"chance ({chance:.1%}), so it is in another order or of another data set; put it into the "
-      "data set's order, give it ids, or pass check_order=False"
+      "data set's order, give it ids, or set check_order (config.data.noise.check_order) to False "
+      "if it is meant"
     )

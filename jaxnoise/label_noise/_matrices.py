@@ -132,7 +132,8 @@ def check_matrix(
       raise InputError(
         f"matrix: class {i} cannot be learnt, its examples are called {j} with probability "
         f"{out[i, j]:.4g} and {i} with {out[i, i]:.4g}, which is no larger; lower the noise, or "
-        "pass allow_unlearnable=True"
+        "set allow_unlearnable (--allow_unlearnable, config.data.noise.allow_unlearnable) if it is "
+        "meant"
       )
   return out
 

@@ -18,6 +18,8 @@ _LABEL = ("noisy_labels", "noisy_label", "given_label", "labels", "label")
 _CLEAN = ("clean_labels", "clean_label", "true_labels", "true_label")
 _ID = ("ids", "id")
 _INDEX = ("index",)
+OWN = "noisy_labels"
+"""What our own .npz files call the labels that they describe."""
 _EXPECTED = "noisy_labels [N] and, optionally, clean_labels [N] and ids [N]"
 
 
@@ -77,27 +79,47 @@ def _named(path: Path, columns: Mapping[str, Any], field: str) -> Content:
     found = ", ".join(map(str, columns)) or "nothing"
     expected = f"{field!r}" if field else _EXPECTED
     raise InputError(
-      f"{path}: has {found[:200]}, expected {expected}; name the column or key of the labels by "
-      "field"
+      f"{path}: has {found[:200]}, expected {expected}; set field (config.data.noise.field) to the "
+      "column or key of the labels"
     )
   return Content(labels, pick(_CLEAN), pick(_ID), pick(_INDEX))
 
 
 def _read_npz(path: Path, field: str) -> Content:
-  opened = np.load(path, allow_pickle=False)
-  if isinstance(opened, np.ndarray):
-    raise ValueError("it holds one array without a name")
-  with opened as archive:
-    arrays = {name: archive[name] for name in archive.files}
+  if not zipfile.is_zipfile(path):
+    raise InputError(f"{path}: is no .npz file, whatever its name says; save it with numpy.savez")
+  with np.load(path, allow_pickle=False) as archive:
+    arrays = {name: _array(lambda name=name: archive[name]) for name in archive.files}
+  content = _named(path, arrays, field)
+  if field not in ("", OWN):  # what the file says of itself is of its noisy labels
+    return content
   meta = json.loads(str(arrays["meta"])) if "meta" in arrays else {}
-  return _named(path, arrays, field)._replace(matrix=arrays.get("matrix"), meta=meta)
+  return content._replace(matrix=arrays.get("matrix"), meta=meta)
 
 
 def _read_npy(path: Path, field: str) -> Content:
-  labels = np.load(path, allow_pickle=False)
-  if not isinstance(labels, np.ndarray):
-    raise ValueError("it is an .npz file")
-  return Content(labels)
+  return Content(load_npy(path))
+
+
+def load_npy(path: Path) -> np.ndarray:
+  """The array of an .npy file.
+
+  Raises:
+    ValueError: it is none, in words that do not speak of how numpy reads it.
+  """
+  with path.open("rb") as file:
+    if file.read(len(np.lib.format.MAGIC_PREFIX)) != np.lib.format.MAGIC_PREFIX:
+      raise ValueError("it is no .npy file, whatever its name says; save it with numpy.save")
+  return _array(lambda: np.load(path, allow_pickle=False))
+
+
+def _array(load: Callable[[], np.ndarray]) -> np.ndarray:
+  try:
+    return load()
+  except ValueError as error:
+    if "pickle" not in str(error):
+      raise
+    raise ValueError("it holds Python objects, expected numbers or strings") from None
 
 
 def _read_json(path: Path, field: str) -> Content:

@@ -198,10 +198,12 @@ def check_weights(weights: Sequence[float], count: int, whose: str) -> tuple[flo
     raise InputError(
       f"config.method.weights is {weights}; it must hold {count} numbers, the weights of {whose}"
     )
-  if not (min(weights) >= 0 and abs(sum(weights) - 1) <= 1e-6):
+  wrong = [f"weights[{k}] is {weight:g}" for k, weight in enumerate(weights) if not weight >= 0]
+  if wrong or abs(sum(weights) - 1) > 1e-6:
+    fix = f"be 0 or larger, but {', '.join(wrong)}" if wrong else f"sum to 1, not to {sum(weights):g}"
     raise InputError(
       f"config.method.weights is {weights}, which is no distribution; the weights of {whose} must "
-      f"be 0 or larger and sum to 1, not to {sum(weights):g}"
+      f"{fix}"
     )
   if not 0 < weights[0] < 1:
     raise InputError(

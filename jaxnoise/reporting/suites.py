@@ -236,6 +236,12 @@ def _calibration(tables: Tables, predictor: str) -> str:
     if fitted
     else "Nothing was held out of training (config.data.holdout is 0), so no temperature is fitted."
   )
+  wrong = table["settings"].get("held_out_wrong")
+  if fitted and wrong:
+    why += (
+      f" {100 * wrong:.1f} % of their labels are wrong, as in training, and the temperature fits "
+      "that too."
+    )
   least, most = metrics.TEMPERATURE_BOUNDS
   found = table["summary"][predictor].get("temperature", ())
   if any(not 1.01 * least < t < 0.99 * most for t in found):

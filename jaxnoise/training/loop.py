@@ -143,7 +143,7 @@ class _Loop:
     self.save_every = run.steps("checkpoint.every", config["checkpoint"]["every"])
     self.measure = evaluation.make_measure(run.method, run.mesh)
     self.data = jax.device_put(run.host_data(), sharding.replicated(run.mesh))
-    self.splits = splits.Splits(run)
+    self.splits = splits.Splits(run, self.data)
     self.pending: tuple[int, Any, Any] | None = None
     self.latest: dict[str, Any] = {}
     self.text = ""
@@ -265,7 +265,9 @@ class _Loop:
     self._flush()
     with self.watch.paused(state):
       rows = self._measure_all(state)
-    self.latest = {k: _number(np.asarray([row[k] for row in rows])) for k in rows[0]}
+    # What one seed has no number for is left out of the row.
+    names = [k for k in rows[0] if all(k in row for row in rows)]
+    self.latest = {k: _number(np.asarray([row[k] for row in rows])) for k in names}
     self._row(step, self.latest)
     if "holdout" not in self.splits:
       return None

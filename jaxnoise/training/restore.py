@@ -59,6 +59,21 @@ class Opened:
     """image [B, H, W, C] in [0, 1] -> logits [B, K], by name; the first is the headline."""
     return self.run.method.predictors(self.state)
 
+  @property
+  def train(self) -> data_lib.Pool:
+    """The training set, with the labels that this seed was trained on."""
+    return self._own_labels(self.run.source.train, self.run.loaded.labels)
+
+  @property
+  def holdout(self) -> data_lib.Pool | None:
+    """The examples held out of training, with the labels that this seed was chosen by, or None."""
+    return self._own_labels(self.run.holdout, self.run.loaded.holdout_labels)
+
+  def _own_labels(self, pool: data_lib.Pool | None, labels: Any) -> data_lib.Pool | None:
+    if pool is None or labels is None:
+      return pool
+    return dataclasses.replace(pool, labels=labels[self.seeds.index(self.seed)])
+
   def of_seed(self, seed: int) -> Opened:
     """The same run and step, another of its seeds.
 

@@ -54,8 +54,12 @@ _DEFAULT: dict[str, Any] = {
     # Noise drawn into the training labels, held-out ones included: a kind of `label_noise.corrupt`
     # ("symmetric", "asymmetric", "instance", "matrix", ...) or "file". `exact` flips that very
     # number of labels, else each is drawn by itself. With `seed` -1 every seed of the run has noise
-    # of its own, as a single run of that seed has.
-    "noise": {"kind": "", "rate": 0.0, "exact": True, "seed": -1, "matrix": (), "file": ""},
+    # of its own, as a single run of that seed has. `field` names the labels in a file that has
+    # several columns; `check_order` refuses a file that looks shuffled.
+    "noise": {
+      "kind": "", "rate": 0.0, "exact": True, "seed": -1, "matrix": (), "allow_unlearnable": False,
+      "file": "", "field": "", "check_order": True,
+    },
     # Arguments of the function that loads the set, such as image_size; see `data.load`.
     "options": {},
     # What an epoch visits: "uniform", every example once, or "balanced", every class equally often.

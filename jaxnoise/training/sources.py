@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -74,18 +75,22 @@ def load(
   if not noise["kind"]:
     _check_unused(noise)
     return Loaded(*_split(config, source))
-  drawn = [_noisy(noise, source, seed + s) for s in range(seeds)]
-  nominal = _nominal(noise, drawn[0])
+  # A file's labels, and noise of a seed of its own, are those of every seed.
   fixed = noise["kind"] == FILE or noise["seed"] >= 0
-  parts = [
-    _split(config, source.with_labels(of.labels)) for of in (drawn[:1] if fixed else drawn)
-  ]
-  first, holdout = parts[0]
-  if len(parts) == 1:
+  drawn = [_noisy(noise, source, seed + s) for s in range(1 if fixed else seeds)]
+  nominal = _nominal(noise, drawn[0])
+  first, holdout = _split(config, source.with_labels(drawn[0].labels))
+  if len(drawn) == 1:
     return Loaded(first, holdout, nominal=nominal)
-  labels = np.stack([part.labels for part, _ in parts])
-  held = None if holdout is None else np.stack([pool.labels for _, pool in parts])
-  return Loaded(first, holdout, labels, held, nominal)
+  # What is held out depends on true labels alone: the images are the same for every seed.
+  position = {name: i for i, name in enumerate(source.ids.tolist())}
+
+  def of_seeds(ids: np.ndarray) -> np.ndarray:
+    rows = [position[name] for name in ids.tolist()]
+    return np.stack([of.labels[rows] for of in drawn])
+
+  held = None if holdout is None else of_seeds(holdout.ids)
+  return Loaded(first, holdout, of_seeds(first.ids), held, nominal)
 
 
 def _named(config: Mapping[str, Any], source: data.Source | None) -> data.Source:
@@ -118,10 +123,12 @@ def _split(
 ) -> tuple[data.Source, data.Pool | None]:
   holdout = None
   if config["holdout"]:
-    source, holdout = source.holdout(config["holdout"], config["split_seed"])
+    source, holdout = call(
+      "config.data", source.holdout, config["holdout"], config["split_seed"]
+    )
   if config["trusted"]:
-    in_train = config["trusted_in_train"]
-    source = source.trusted(config["trusted"], config["split_seed"], in_train=in_train)
+    count, seed, in_train = (config[k] for k in ("trusted", "split_seed", "trusted_in_train"))
+    source = call("config.data", source.trusted, count, seed, in_train=in_train)
   return source, holdout
 
 
@@ -136,27 +143,17 @@ def _check_unused(noise: Mapping[str, Any]) -> None:
 
 def _noisy(noise: Mapping[str, Any], source: data.Source, seed: int) -> label_noise.NoisyLabels:
   kind = noise["kind"]
-  if kind.startswith("asymmetric") and kind != DIGITS and source.name in ("digits", "svhn"):
-    raise InputError(
-      f"config.data.noise.kind is {kind!r}, which confuses the classes of CIFAR as people do; for "
-      f"{source.name} take {DIGITS!r}"
-    )
-  if bool(noise["file"]) != (kind == FILE):
-    raise InputError(
-      f"config.data.noise.file is {noise['file']!r} and its kind is {kind!r}; a file of labels "
-      "needs the kind 'file', and that kind a file"
-    )
-  if bool(len(noise["matrix"])) != (kind == MATRIX):
-    raise InputError(
-      f"config.data.noise.matrix has {len(noise['matrix'])} rows and its kind is {kind!r}; a "
-      "matrix needs the kind 'matrix', and that kind a matrix"
-    )
+  _check(noise, source)
   if kind == FILE:
-    return label_noise.from_file(
+    read = functools.partial(label_noise.from_file, field=noise["field"])
+    return call(
+      "config.data.noise",
+      read,
       noise["file"],
       num_classes=source.num_classes,
       ids=source.ids,
       true_labels=source.true_labels,
+      check_order=noise["check_order"],
     )
   return call(
     "config.data.noise",
@@ -167,15 +164,53 @@ def _noisy(noise: Mapping[str, Any], source: data.Source, seed: int) -> label_no
     rate=noise["rate"],
     seed=noise["seed"] if noise["seed"] >= 0 else seed,
     exact=noise["exact"],
-    matrix=np.asarray(noise["matrix"], float) if kind == MATRIX else None,
+    matrix=noise["matrix"] if kind == MATRIX else None,
     images=source.images if kind == "instance" else None,
+    allow_unlearnable=noise["allow_unlearnable"],
   )
 
 
+def _check(noise: Mapping[str, Any], source: data.Source) -> None:
+  """Refuses fields that the kind of noise does not read, and a kind that the data does not fit."""
+  kind = noise["kind"]
+  for field, owner in (("file", FILE), ("matrix", MATRIX)):
+    given = len(noise[field]) > 0
+    if given and kind != owner:
+      raise InputError(
+        f"config.data.noise.{field} is given, but the kind is {kind!r}; set "
+        f"config.data.noise.kind to {owner!r}, or leave it out"
+      )
+    if kind == owner and not given:
+      raise InputError(
+        f"config.data.noise.kind is {owner!r}, but config.data.noise.{field} is empty; give a "
+        f"{field}"
+      )
+  if kind == FILE and noise["rate"]:
+    raise InputError(
+      f"config.data.noise.rate is {noise['rate']}, but the kind is 'file', whose labels are what "
+      "they are; leave it out"
+    )
+  if noise["seed"] < -1:
+    raise InputError(
+      f"config.data.noise.seed is {noise['seed']}; it must be -1, for the run's own seeds, or 0 or "
+      "larger"
+    )
+  if kind.startswith("asymmetric") and kind != DIGITS and source.name in ("digits", "svhn"):
+    raise InputError(
+      f"config.data.noise.kind is {kind!r}, which confuses the classes of CIFAR as people do; for "
+      f"{source.name} take {DIGITS!r}"
+    )
+
+
 def _nominal(noise: Mapping[str, Any], drawn: label_noise.NoisyLabels) -> dict[str, Any]:
+  """What was asked for: of a file, what it tells of itself."""
   if noise["kind"] == FILE:
-    return {"kind": FILE, "file": noise["file"]}
-  out = {"kind": noise["kind"], "rate": noise["rate"], "exact": noise["exact"]}
+    told = {"kind": drawn.kind, "rate": drawn.nominal_rate, "exact": drawn.exact,
+            "seed": drawn.seed}  # fmt: skip
+    out = {k: v for k, v in told.items() if v not in (None, "", FILE)}
+    out = {"kind": FILE, **out, "file": noise["file"]}
+  else:
+    out = {"kind": noise["kind"], "rate": noise["rate"], "exact": noise["exact"]}
   if drawn.matrix is not None and len(drawn.matrix) <= 20:
     out["matrix"] = np.asarray(drawn.matrix).tolist()
   return out

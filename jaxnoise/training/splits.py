@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,9 +23,10 @@ class Splits:
   Args:
     run: assembled. Its training set is one of the splits where its labels are noisy, the true ones
       are known and `config.evaluate.memorisation` is set.
+    data: the training arrays on the devices, which the split of labels shares.
   """
 
-  def __init__(self, run: Run):
+  def __init__(self, run: Run, data: Mapping[str, Any]):
     size = run.config["evaluate"]["batch_size"]
     loaded = run.loaded
     self._sets = {"test": evaluation.TestSet(run.source.test, size, run.mesh)}
@@ -33,7 +35,8 @@ class Splits:
       self._sets["holdout"] = evaluation.TestSet(run.holdout, size, run.mesh)
       self._labels["holdout"] = loaded.holdout_labels
     if run.source.clean_labels is not None and run.config["evaluate"]["memorisation"]:
-      self._sets[LABELS] = evaluation.TestSet(run.source.train, size, run.mesh)
+      arrays = {name: data[name] for name in ("images", "labels")}
+      self._sets[LABELS] = evaluation.TestSet(run.source.train, size, run.mesh, arrays=arrays)
       self._labels[LABELS] = loaded.labels
     self._source = run.source
 
@@ -67,7 +70,7 @@ class Splits:
       for predictor, values in measured.items():
         found = metrics.memorisation(values["prediction"], given, self._source.true_labels)
         for name, value in reduce.divide(jax.device_get(found)).items():
-          # A share of nothing, where noise at a low rate has left every label right.
+          # A share of nothing: no label is wrong, or none is predicted.
           if np.isfinite(value):
             row[f"{split}/{predictor}/{name}"] = value
     return row

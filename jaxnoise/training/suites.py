@@ -158,6 +158,7 @@ def _subject(opened: Opened, options: Options) -> evaluation.Subject:
     mesh=run.mesh,
     test=test,
     holdout=run.holdout,
+    holdout_labels=run.loaded.holdout_labels,
     batch_size=options.batch_size or run.config["evaluate"]["batch_size"],
   )
 
