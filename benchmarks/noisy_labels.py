@@ -171,7 +171,8 @@ def run_row(arguments: argparse.Namespace) -> dict[str, Any]:
     "seed": int(seed),
     "predictor": first,
     "last": float(test.value[-1, 0]),
-    "best": float(test.value[int(np.argmax(held.value[:, 0])), 0]),
+    # The last of equals, as checkpoints are kept.
+    "best": float(test.value[np.flatnonzero(held.value[:, 0] == held.value[:, 0].max())[-1], 0]),
     "ece": float(reporting.curve(run, f"test/{first}/ece").value[-1, 0]),
   }
   for field in ("memorised", "corrected", "label_precision"):

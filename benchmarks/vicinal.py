@@ -130,7 +130,8 @@ def run_row(arguments: argparse.Namespace) -> dict[str, Any]:
   }
   if "holdout/student/accuracy" in measured:
     held = reporting.curve(run, "holdout/student/accuracy").value[:, 0]
-    row["best"] = float(accuracy[int(np.argmax(held))])
+    # The last of equals, as checkpoints are kept.
+    row["best"] = float(accuracy[np.flatnonzero(held == held.max())[-1]])
   if "labels/student/memorised" in measured:
     row["memorised"] = float(reporting.curve(run, "labels/student/memorised").value[-1, 0])
   if arguments.study == "ece":

@@ -152,6 +152,11 @@ def test_signals_are_those_that_the_run_has(run):
   found, _ = audit.audit_run(dataclasses.replace(opened, state=state), **given)
   assert list(found.signals) == ["views", "track_losses"]
   np.testing.assert_array_equal(found.signals["track_losses"], np.arange(48) / 2)
+  # A table that was never filled is no signal, and keeps no other away.
+  idle = {"clean": {"net0": np.ones(48), "net1": np.ones(48)}, "loss": np.zeros(48)}
+  state = opened.state.with_method_state("dividemix", idle)
+  found, about = audit.audit_run(dataclasses.replace(opened, state=state), **given)
+  assert list(found.signals) == ["views", "checkpoints"] and about["checkpoints"] == [2, 4, 6]
 
 
 def test_elsewhere_and_as_parquet(run):

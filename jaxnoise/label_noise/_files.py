@@ -105,7 +105,7 @@ def from_file(
     meta.get("kind", "file"),
     num_classes,
     meta.get("nominal_rate"),
-    content.matrix,
+    None if content.matrix is None else np.asarray(content.matrix, np.float64),
     None if known is None else labels != known,
     meta.get("seed"),
     meta.get("exact"),

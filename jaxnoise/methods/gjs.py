@@ -200,10 +200,12 @@ def check_weights(weights: Sequence[float], count: int, whose: str) -> tuple[flo
     )
   wrong = [f"weights[{k}] is {weight:g}" for k, weight in enumerate(weights) if not weight >= 0]
   if wrong or abs(sum(weights) - 1) > 1e-6:
-    fix = f"be 0 or larger, but {', '.join(wrong)}" if wrong else f"sum to 1, not to {sum(weights):g}"
+    must = f"sum to 1, not to {sum(weights):g}"
+    if wrong:
+      must = f"be 0 or larger, but {' and '.join(wrong)}"
     raise InputError(
       f"config.method.weights is {weights}, which is no distribution; the weights of {whose} must "
-      f"{fix}"
+      f"{must}"
     )
   if not 0 < weights[0] < 1:
     raise InputError(

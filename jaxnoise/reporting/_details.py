@@ -14,6 +14,14 @@ _SHOWN_CLASSES = 20
 _SHOWN_PAIRS = 10
 _WHOLE_MATRIX = 12
 _SMALL = 24
+FITTED = {
+  "memorised": "wrong labels fitted",
+  "corrected": "wrong labels seen through",
+  "label_precision": "fitted labels that are right",
+}
+"""What the curves "labels/PREDICTOR/NAME" are called."""
+HASH = 12
+"""Characters of a SHA-256 that are shown."""
 
 
 def classes(run: _runs.RunRecord) -> str:
@@ -138,12 +146,8 @@ def label_noise(run: _runs.RunRecord) -> str:
     ["labels, CRC32", f"{table['labels_crc32']:08x}"],
     ["labels, SHA-256", table["labels_sha256"]],
   ]
-  own = table.get("of_seeds", ())
-  if own:
-    each = ", ".join(f"{100 * one['rate']:.2f} %" for one in own)
-    rows.insert(2, ["wrong labels of each seed", each])
   facts = _html.table(("what", "value"), rows, label="label noise", kind="facts")
-  facts += _fitted(run)
+  facts += _each_seed(run) + _fitted(run)
   counts = table.get("counts")
   if counts is None:
     return f"<h2>Label noise</h2>\n{facts}{_rates(table, names)}"
@@ -160,17 +164,31 @@ def label_noise(run: _runs.RunRecord) -> str:
   return f"<h2>Label noise</h2>\n{facts}{_rates(table, names)}{largest}"
 
 
+def _each_seed(run: _runs.RunRecord) -> str:
+  """Whose labels the section describes, and how those of the other seeds fared."""
+  table = run.label_noise or {}
+  seeds, own = table.get("seeds", run.seeds), table.get("of_seeds", ())
+  if len(seeds) < 2:
+    return ""
+  if not own:
+    return '<p class="soft">All seeds have these labels.</p>'
+  rows = [
+    [str(seed), f"{one['changed']:,}", f"{100 * one['rate']:.2f}", one["labels_sha256"][:HASH]]
+    for seed, one in zip(seeds, own, strict=False)
+  ]
+  headings = ("seed", "wrong labels", "of all, %", "SHA-256 begins")
+  each = _html.table(headings, rows, label="label noise of each seed", kind="numbers")
+  return f"""<p class="soft">Each seed has labels of its own: count, hashes and matrix are those of
+seed {seeds[0]}.</p>
+{each}"""
+
+
 def _fitted(run: _runs.RunRecord) -> str:
   """Which training labels the network fits, over the run."""
-  told = {
-    "memorised": "wrong labels fitted",
-    "corrected": "wrong labels seen through",
-    "label_precision": "fitted labels that are right",
-  }
   first = run.predictors[0] if run.predictors else "student"
   curves = [
     (text, _runs.curve(run, f"labels/{first}/{name}"))
-    for name, text in told.items()
+    for name, text in FITTED.items()
     if _runs.has_curve(run, f"labels/{first}/{name}")
   ]
   if not curves:

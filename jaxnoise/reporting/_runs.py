@@ -215,6 +215,12 @@ def has_curve(run: RunRecord, name: str) -> bool:
   return any(name in row for row in run.rows)
 
 
+def best_index(curve: Curve) -> int:
+  """The point where the mean over seeds is highest; of equals the last, which checkpoints keep."""
+  mean = curve.value.mean(axis=1)
+  return len(mean) - 1 - int(np.argmax(mean[::-1]))
+
+
 def final(run: RunRecord, metric: str, predictor: str | None = None) -> np.ndarray | None:
   """What the finished network scored on the clean test set, one value per seed.
 

@@ -135,9 +135,11 @@ def _numbers(run: _runs.RunRecord) -> str:
     notes.append("An interval needs three seeds.")
   if best is not None:
     notes.append(
-      "Best is the epoch whose accuracy on the held-out images is highest; all other rows are the "
-      "last step's."
+      "Best is the epoch whose accuracy on the held-out images is highest, the last of equals; all "
+      "other rows are the last step's."
     )
+    notes += best_notes(run)
+    notes += [] if _has_checkpoint(run, best) else ["No checkpoint of that epoch was kept."]
   return f"""<h3>All numbers</h3>
 {first}<p class="soft">{html.escape(" ".join(notes))}</p>{folded}"""
 
@@ -163,10 +165,43 @@ def _row(score: Score, value: Estimate) -> list[str]:
   return [*cells, score.interval(value.interval), str(value.n)]
 
 
-def best_epoch(run: _runs.RunRecord) -> float | None:
-  """Where the headline's accuracy on held-out images is highest; None where none were held out."""
-  name = f"holdout/{next(iter(run.predictors), '')}/accuracy"
+def best_epoch(run: _runs.RunRecord, split: str = "holdout") -> float | None:
+  """Where the headline's accuracy on a split is highest, of equals the last.
+
+  Args:
+    run: its curves are read.
+    split: "holdout", or "test" to look at, not to choose by.
+
+  Returns:
+    The epoch, one for all seeds; None where the run was not measured on the split.
+  """
+  name = f"{split}/{next(iter(run.predictors), '')}/accuracy"
   if not _runs.has_curve(run, name):
     return None
-  epoch, values = _runs.curve(run, name)
-  return float(epoch[np.argmax(values.mean(axis=1))])
+  found = _runs.curve(run, name)
+  return float(found.epoch[_runs.best_index(found)])
+
+
+def best_notes(run: _runs.RunRecord, *, held_out: bool = True) -> list[str]:
+  """What else to know of a run's best epoch, as sentences.
+
+  Args:
+    run: its seeds and label noise are read.
+    held_out: whether held-out images chose it.
+  """
+  notes = []
+  if len(run.seeds) > 1:
+    notes.append("It is one epoch for all seeds, that of the highest mean over them.")
+  if held_out and run.label_noise:
+    notes.append(
+      "The held-out labels are as noisy as those of training: accuracy on them is agreement with "
+      "labels some of which are wrong."
+    )
+  return notes
+
+
+def _has_checkpoint(run: _runs.RunRecord, epoch: float) -> bool:
+  """Whether the run has a checkpoint of an epoch, as far as its directory tells."""
+  folder = run.path / "checkpoints"
+  steps = {row["step"] for row in run.rows if row.get("epoch") == epoch}
+  return not folder.is_dir() or any((folder / str(step)).is_dir() for step in steps)

@@ -22,7 +22,7 @@ def run_curve_svg(run: _runs.RunRecord, names: Sequence[str], title: str, scale:
   Args:
     run: read.
     names: "split/predictor/metric" of the curves that it may have; the marks are on the first, and
-      where the last one is highest is best.
+      where the last one is highest is best, of equal epochs the last.
     title: above the axes.
     scale: 100 for percent.
 
@@ -54,7 +54,7 @@ def _mark_best_and_last(
   shown, chosen = _runs.curve(run, names[0]), _runs.curve(run, names[-1])
   mean = shown.value.mean(axis=1) * scale
   _draw.mark(ax, shown.epoch[-1], mean[-1], f"last: {mean[-1]:.2f}")
-  epoch = chosen.epoch[np.argmax(chosen.value.mean(axis=1))]
+  epoch = chosen.epoch[_runs.best_index(chosen)]
   for value in mean[shown.epoch == epoch][:1]:
     text = f"best on {names[-1].split('/')[0]}: {value:.2f}, epoch {epoch:g}"
     _draw.mark(ax, epoch, value, text, series=2)

@@ -9,7 +9,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxnoise.reporting import _groups, _html, _runs, _suite_comparison, _svg, pages
+from jaxnoise.reporting import (
+  _groups,
+  _html,
+  _label_comparison,
+  _runs,
+  _suite_comparison,
+  _svg,
+  pages,
+)
 from jaxnoise.reporting._groups import Group
 from jaxnoise.reporting._scores import SCORES, Score
 from jaxnoise.reporting._statistics import Estimate, ExampleDifference, estimate
@@ -71,13 +79,15 @@ def write_comparison(run_dirs: Sequence[str | Path], path: str | Path) -> Path:
   if len(named) > _MAX_IN_TITLE:
     what = f"{len(named)} settings"
   title = f"{what} on {groups[0].first.dataset}"
+  rows = [(entry.label, entry.group, entry.predictor) for entry in entries]
   sections = [
     _head(title, groups),
     _score_table(entries),
+    _label_comparison.section(rows),
     _differences(entries),
     _curves(entries),
     _corruptions(groups),
-    _suite_comparison.section([(e.label, e.group, e.predictor) for e in entries]),
+    _suite_comparison.section(rows),
     _settings(groups),
     _directories(groups),
   ]

@@ -94,16 +94,19 @@ def _curves(run: _runs.RunRecord) -> str:
   if not svgs:
     return ""
   held_out = any(_runs.has_curve(run, name) for name in accuracy[1:])
-  best = (
-    "Best is where accuracy on the held-out images is highest; the number is the test set's there."
+  notes = [
+    "Best is where accuracy on the held-out images is highest, the last of equals; the number is "
+    "the test set's there."
     if held_out
     else "Nothing was held out: best on the test set is marked for reading, not for choosing."
-  )
+  ]
+  if any(_runs.has_curve(run, name) for name in accuracy):
+    notes += _scores.best_notes(run, held_out=held_out)
   several = "Lines are means over seeds, bands go from min to max. " if len(run.seeds) > 1 else ""
   drawn = "".join(_html.figure(svg) for svg in svgs)
   return f"""<h2>Curves</h2>
 <div class="grid">{drawn}</div>
-<p class="soft">{several}{best}</p>"""
+<p class="soft">{several}{" ".join(notes)}</p>"""
 
 
 def _corruptions(run: _runs.RunRecord) -> str:

@@ -155,7 +155,7 @@ def _check_data(directory: Path, record: Mapping[str, Any], run: build.Run) -> N
     "num_classes": run.spec.num_classes,
     "image_shape": list(run.spec.image_shape),
     "num_train": run.spec.num_train,
-    "data_crc32": rundir.fingerprint(run.source),
+    "data_crc32": rundir.fingerprint(run),
   }
   for field, value in found.items():
     if field in record and record[field] != value:

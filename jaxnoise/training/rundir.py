@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxnoise import data as data_lib
 from jaxnoise.core.errors import InputError
-from jaxnoise.training import schema, writers
+from jaxnoise.training import schema, sources, writers
 from jaxnoise.training.build import Run
 from jaxnoise.training.resolve import name_of
 
@@ -32,7 +31,7 @@ def claim(run: Run, workdir: Path) -> dict[str, Any]:
     "num_steps": run.spec.num_steps,
     "method": run.method.name,
     "wrappers": list(run.method.wrappers),
-    "data_crc32": fingerprint(run.source),
+    "data_crc32": fingerprint(run),
   }
   if path.exists():
     record = writers.read_json(path)
@@ -58,9 +57,16 @@ def claim(run: Run, workdir: Path) -> dict[str, Any]:
   return writers.read_json(path)
 
 
-def fingerprint(source: data_lib.Source) -> int:
-  """CRC32 of the training images and labels: a replaced data file is another run."""
-  return zlib.crc32(np.ascontiguousarray(source.labels), zlib.crc32(source.images.tobytes()))
+def fingerprint(run: Run) -> int:
+  """CRC32 of the training images and labels: a replaced data file is another run.
+
+  Where label noise is drawn, the labels are those before it: the config says the rest, and runs of
+  several seeds are of one data set.
+  """
+  source = run.source
+  drawn = run.config["data"]["noise"]["kind"] not in ("", sources.FILE)
+  labels = source.true_labels if drawn else source.labels
+  return zlib.crc32(np.ascontiguousarray(labels), zlib.crc32(source.images.tobytes()))
 
 
 def _jsonable(config: Any) -> Any:

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnoise import data, evaluation
-from jaxnoise.core import InputError, Method, TrainState
+from jaxnoise import data, evaluation, methods
+from jaxnoise.core import InputError, Method, Spec, TrainState
 from jaxnoise.training import sharding
+from tests.toy import toy_network
 
 
 def noisy(count=500, classes=5, rate=0.3, seed=0):
@@ -160,6 +161,41 @@ def test_tables_become_signals_by_their_shape_and_name():
   assert list(found) == list(wanted)
   for name, values in wanted.items():
     np.testing.assert_allclose(found[name], values, err_msg=name)
+
+
+@pytest.mark.parametrize("average_epochs", [1, 3])
+def test_dividemix_speaks_by_its_posteriors_alone(average_epochs):
+  spec = Spec(num_train=4, num_classes=3, image_shape=(8, 8, 3), batch_size=2)
+  method = methods.dividemix(toy_network(), spec=spec, average_epochs=average_epochs)
+  params, stats = toy_network().init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+  state = method.init_state(TrainState.create(jax.random.key(1), params, stats))
+  start = state.method_state
+  labels = np.array([0, 1, 2, 1])
+  # Until its warm-up ends all are clean, at a loss of 0: that is no opinion.
+  assert evaluation.table_signals(start, labels) == {}
+  mine = start["dividemix"]
+  clean = {"net0": jnp.array([1.0, 0.5, 0.0, 0.25]), "net1": jnp.array([1.0, 0.0, 0.5, 0.25])}
+  loss = jnp.array([0.5, 700.0, 3.0, 1.0])  # nats would drown the posteriors
+  found = evaluation.table_signals({"dividemix": {**mine, "clean": clean, "loss": loss}}, labels)
+  assert list(found) == ["dividemix"]
+  np.testing.assert_allclose(found["dividemix"], [0, 0.75, 0.75, 0.75])
+  # Posteriors that call all labels right leave the word to the losses.
+  found = evaluation.table_signals({"dividemix": {**mine, "loss": loss}}, labels)
+  np.testing.assert_allclose(found["dividemix"], loss)
+
+
+def test_a_table_that_is_the_same_for_all_examples_is_no_signal():
+  labels = np.array([0, 1, 1])
+  nan = np.nan
+  state = {
+    "dynamic_bootstrap": {"posterior": np.full(3, 0.5)},
+    "elr": {"targets": np.zeros((3, 2))},
+    "track_losses": {"loss_sum": np.array([2.0, 0, 4]), "count": np.array([1.0, 0, 2])},
+    "mine": {"loss": np.array([nan, 1.0, 2.0]), "targets": np.full((3, 2), 0.5)},
+  }
+  found = evaluation.table_signals(state, labels)
+  assert list(found) == ["mine"]
+  np.testing.assert_array_equal(found["mine"], [nan, 1, 2])
 
 
 # --- views ---------------------------------------------------------------------------------------

@@ -23,12 +23,7 @@ def read(path, **kwargs):
 def test_npz_gives_everything_back(tmp_path):
   path = label_noise.write_file(tmp_path / "new" / "noisy.npz", NOISY, TRUE, IDS)
   found = read(path, ids=IDS)
-  for field, value in NOISY._asdict().items():
-    other = getattr(found, field)
-    if isinstance(value, np.ndarray):
-      assert other.dtype == value.dtype and other.tobytes() == value.tobytes(), field
-    else:
-      assert other == value, field
+  assert same(found, NOISY)
   first = path.read_bytes()
   label_noise.write_file(path, found, TRUE, IDS)
   assert path.read_bytes() == first
@@ -52,9 +47,47 @@ def test_csv_is_what_other_tools_read(tmp_path):
   assert [int(row["index"]) for row in rows] == list(range(400))
   assert json.loads((tmp_path / "noisy.csv.json").read_text())["kind"] == "symmetric"
   found = read(path, ids=IDS)
-  assert found.kind == "file" and found.nominal_rate is None
   np.testing.assert_array_equal(found.labels, NOISY.labels)
   np.testing.assert_array_equal(found.flipped, NOISY.flipped)
+
+
+def same(found, expected):
+  for field, value in expected._asdict().items():
+    other = getattr(found, field)
+    if isinstance(value, np.ndarray):
+      assert other.dtype == value.dtype and other.tobytes() == value.tobytes(), field
+    else:
+      assert other == value and type(other) is type(value), field
+  return True
+
+
+def test_csv_is_described_by_the_file_beside_it(tmp_path):
+  path = label_noise.write_file(tmp_path / "noisy.csv", NOISY, TRUE, IDS)
+  beside = tmp_path / "noisy.csv.json"
+  assert same(read(path, ids=IDS), NOISY)
+  part = SHUFFLED[:50]  # the hash is of the file's labels, the data set may have fewer
+  found = read(path, ids=IDS[part], true_labels=TRUE[part])
+  assert (found.kind, found.nominal_rate, found.seed, found.exact) == ("symmetric", 0.4, 3, True)
+  matrix = label_noise.pair_flip_matrix(10, 0.1)
+  drawn = label_noise.corrupt(TRUE, "matrix", num_classes=10, matrix=matrix, exact=False)
+  assert same(read(label_noise.write_file(path, drawn, TRUE, IDS), ids=IDS), drawn)
+  # Of other labels, of another column, without it, or unreadable: the file says nothing.
+  unknown = NOISY._replace(kind="file", nominal_rate=None, matrix=None, seed=None, exact=None)
+  alone = label_noise.write_file(tmp_path / "other.csv", NOISY, TRUE, IDS)
+  (tmp_path / "other.csv.json").unlink()
+  assert same(read(alone, ids=IDS), unknown)
+  for text in (beside.read_text(), "[]", "{", '{"sha256": 3}'):
+    (tmp_path / "other.csv.json").write_text(text)
+    assert same(read(alone, ids=IDS), unknown)
+  assert read(path, ids=IDS, field="clean_label").kind == "file"
+
+
+def test_the_clean_labels_of_an_own_file_are_not_described_by_it(tmp_path):
+  path = label_noise.write_file(tmp_path / "noisy.npz", NOISY, TRUE, IDS)
+  found = read(path, ids=IDS, field="clean_labels")
+  np.testing.assert_array_equal(found.labels, TRUE)
+  assert (found.kind, found.nominal_rate, found.matrix, found.seed) == ("file", None, None, None)
+  assert same(read(path, ids=IDS, field="noisy_labels"), NOISY)
 
 
 def others(folder, labels, ids):
@@ -130,6 +163,54 @@ def test_noise_beyond_chance_is_no_other_order(tmp_path):
   np.testing.assert_array_equal(read(tmp_path / "a.npy").labels, noisy.labels)
 
 
+@pytest.mark.parametrize("ending", ["npz", "csv"])
+@pytest.mark.parametrize(("classes", "rate"), [(5, 0.8), (10, 0.95)])
+def test_own_files_are_taken_however_much_noise_there_is(tmp_path, classes, rate, ending):
+  true = TRUE % classes
+  noisy = label_noise.corrupt(
+    true, "symmetric_exclusive", num_classes=classes, rate=rate, allow_unlearnable=True
+  )
+  path = label_noise.write_file(tmp_path / f"a.{ending}", noisy, true)
+  given = {"num_classes": classes, "true_labels": true}
+  assert same(label_noise.from_file(path, **given), noisy)
+  # The same labels with nothing that vouches for their order; and with ids, and an index, that do.
+  bare = tmp_path / "bare.npy"
+  np.save(bare, noisy.labels)
+  with pytest.raises(InputError, match="no more than chance"):
+    label_noise.from_file(bare, **given)
+  for known, names in ((IDS, IDS), (None, np.arange(400))):
+    np.savez(
+      tmp_path / "b.npz", noisy_labels=noisy.labels[SHUFFLED],
+      **{"index" if known is None else "ids": names[SHUFFLED]},
+    )  # fmt: skip
+    found = label_noise.from_file(tmp_path / "b.npz", ids=known, **given)
+    np.testing.assert_array_equal(found.labels, noisy.labels)
+
+
+def test_own_files_of_another_order_are_refused_however_much_noise_there_is(tmp_path):
+  noisy = label_noise.corrupt(
+    TRUE, "symmetric_exclusive", num_classes=10, rate=0.95, allow_unlearnable=True
+  )
+  path = label_noise.write_file(tmp_path / "a.npz", noisy, TRUE)
+  with pytest.raises(InputError, match="clean labels disagree"):
+    read(path, true_labels=TRUE[SHUFFLED])
+
+
+def test_advice_is_right_for_every_way_in(tmp_path):
+  np.save(tmp_path / "a.npy", NOISY.labels[SHUFFLED])
+  with pytest.raises(InputError) as order:
+    read(tmp_path / "a.npy")
+  np.savez(tmp_path / "a.npz", x=NOISY.labels)
+  with pytest.raises(InputError) as field:
+    read(tmp_path / "a.npz")
+  with pytest.raises(InputError) as noise:
+    label_noise.check_matrix([[0.4, 0.6], [0.0, 1.0]])
+  for error, name in ((order, "check_order"), (field, "field"), (noise, "allow_unlearnable")):
+    assert f"set {name} (" in str(error.value) and f"config.data.noise.{name})" in str(error.value)
+    assert "pass " not in str(error.value)
+  assert "--allow_unlearnable" in str(noise.value)
+
+
 def save(name, content):
   def write(folder):
     path = folder / name
@@ -140,6 +221,14 @@ def save(name, content):
     else:
       path.write_text(content)
     return path
+
+  return write
+
+
+def write_text(name):
+  def write(folder):
+    (folder / name).write_text("1\n2\n")
+    return folder / name
 
   return write
 
@@ -158,13 +247,20 @@ BAD = {
   "csv columns": (save("a.csv", "a,b\n1,2\n"), "has a, b, expected noisy_labels"),
   "csv ragged": (save("a.csv", "id,label\na\n"), "line 2 has 1 columns, the first has 2"),
   "npz keys": (save("a.npz", {"x": LABELS}), "has x, expected noisy_labels"),
-  "no npz": (save("a.npz", {"noisy_labels": np.array(["a"], object)}), "cannot be read as .npz"),
+  "objects": (
+    save("a.npz", {"noisy_labels": np.array(["a"], object)}),
+    r"cannot be read as \.npz of labels \(it holds Python objects",
+  ),
+  "objects npy": (save("a.npy", np.array(["a"], object)), "it holds Python objects"),
+  "no npz": (write_text("a.npz"), r"a\.npz: is no \.npz file"),
+  "no npy": (write_text("a.npy"), r"it is no \.npy file"),
   "json": (save("a.json", "[1, 2"), "cannot be read as .json"),
   "json kind": (save("a.json", "3"), "holds a int, expected a list"),
   "json rows": (save("a.json", "[[1], [2, 3]]"), "rows of unequal length"),
   "ids": (
     save("a.npz", {"noisy_labels": LABELS, "ids": np.arange(400)}),
-    "ids: 400 of the 400 training examples are not there, such as 'img_",
+    r"ids: 400 of the 400 training examples are not there, such as 'img_\d+\.png'; found 400, such "
+    r"as '0'; give",
   ),
   "twice": (save("a.csv", "id,label\na,1\na,2\n"), "ids: 'a' occurs twice"),
   "index": (save("a.csv", "index,label\n1,1\n2,2\n"), "index: 398 of the 400"),
@@ -194,6 +290,7 @@ def test_bad_files(tmp_path, name):
   path = write(tmp_path)
   with pytest.raises(InputError, match=message) as caught:
     read(path, ids=IDS)
+  assert "pickle" not in str(caught.value) and "np." not in str(caught.value)
   assert "\n" not in str(caught.value)
 
 
@@ -228,6 +325,28 @@ def test_command_writes_the_labels_that_a_run_draws(tmp_path, capsys):
   assert len([line for line in printed.splitlines() if " | " in line]) == 10
 
 
+def test_command_writes_noise_beyond_chance_that_is_read_back(tmp_path, capsys):
+  from jaxnoise import data
+
+  out = tmp_path / "digits.csv"
+  arguments = ["--data=digits", "--kind=symmetric_exclusive", "--rate=0.95"]
+  assert command.main([*arguments, "--allow_unlearnable", f"--out={out}"]) == 0
+  source = data.digits()
+  found = label_noise.from_file(
+    out, num_classes=10, ids=source.ids, true_labels=source.labels
+  )
+  assert (found.kind, found.nominal_rate, found.seed) == ("symmetric_exclusive", 0.95, 0)
+  assert f"{found.flipped.mean():.2%}" in capsys.readouterr().out
+
+
+def test_command_says_that_a_file_holds_no_matrix(tmp_path, capsys):
+  (tmp_path / "m.npy").write_text("0.9,0.1")
+  arguments = ["--data=digits", "--kind=matrix", f"--matrix={tmp_path / 'm.npy'}"]
+  assert command.main(arguments) == 2
+  error = capsys.readouterr().err
+  assert "holds no matrix" in error and "no .npy file" in error and "pickle" not in error
+
+
 def test_command_reads_a_matrix(tmp_path, capsys):
   matrix = label_noise.pair_flip_matrix(10, 0.1)
   np.savetxt(tmp_path / "m.csv", matrix, delimiter=",")
@@ -244,7 +363,9 @@ def test_command_reads_a_matrix(tmp_path, capsys):
   (["--data=digits", "--kind=symmetric", "--rate=40"], "40 percent is 0.4"),
   (["--data=digits", "--kind=symmetric", "--out=a.xlsx"], "expected .npz or .csv"),
   (["--data=digits", "--kind=matrix", "--matrix=none.npy"], "does not exist"),
-  (["--data=digits", "--kind=matrix"], "give one"),
+  (["--data=digits", "--kind=matrix"], "give it with --matrix=FILE"),
+  (["--data=digits", "--kind=symmetric", "--matrix=m.npy"], "--matrix is m.npy, but --kind is"),
+  (["--data=digits", "--kind=symmetric_exclusive", "--rate=0.9"], "--allow_unlearnable"),
 ])  # fmt: skip
 def test_command_says_what_is_wrong_in_one_line(arguments, message, capsys, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)

@@ -129,8 +129,8 @@ def test_js_is_erm_and_gjs_with_one_view():
     (lambda n: methods.gjs(n, spec=SPEC, views=0), "views is 0"),
     (lambda n: methods.gjs(n, spec=SPEC, weights=(0.3, 0.7)), "must hold 3 numbers"),
     (lambda n: methods.gjs(n, spec=SPEC, weights=(0.3, 0.3, 0.3)), "sum to 1, not to 0.9"),
-    (lambda n: methods.gjs(n, spec=SPEC, weights=(0.3, 0.8, -0.1)), "is no distribution"),
-    (lambda n: methods.gjs(n, spec=SPEC, weights=(0.3, 0.7, float("nan"))), "is no distribution"),
+    (lambda n: methods.gjs(n, spec=SPEC, weights=(0.3, 0.8, -0.1)), r"weights\[2\] is -0.1"),
+    (lambda n: methods.gjs(n, spec=SPEC, weights=(0.3, 0.7, float("nan"))), r"weights\[2\] is nan"),
     (lambda n: methods.gjs(n, spec=SPEC, weights=(0.0, 0.5, 0.5)), "the label's, must lie"),
   ],
 )

@@ -120,6 +120,30 @@ def run_directory(
   return path
 
 
+def add_seed_labels(path: Path, rates: tuple[float, ...], first: str = "0") -> None:
+  """Gives each seed labels of its own, that of seed k with a SHA-256 of digits `first` + k."""
+  file = path / "tables" / "label_noise.json"
+  table = json.loads(file.read_text())
+  table["of_seeds"] = [
+    {"changed": round(1000 * rate), "rate": rate, "labels_sha256": f"{int(first) + k}" * 64}
+    for k, rate in enumerate(rates)
+  ]
+  table.update(table["of_seeds"][0])
+  file.write_text(json.dumps(table))
+
+
+def add_fitted(path: Path, memorised: tuple[tuple[float, ...], ...]) -> None:
+  """Adds rows of which labels the student fits, [points][seeds]; the others follow from it."""
+  writer = writers.MetricsWriter(path / "metrics.jsonl", 10**6)
+  for epoch, values in enumerate(memorised, start=1):
+    row = {"memorised": values, "corrected": [0.9 - v for v in values]}
+    row["label_precision"] = [1 - v / 2 for v in values]
+    several = len(values) > 1
+    named = {f"labels/student/{k}": list(v) if several else v[0] for k, v in row.items()}
+    writer.write(20 * epoch, epoch, named)
+  writer.close()
+
+
 def labels() -> np.ndarray:
   """Of the 360 test images, 36 of each of ten classes."""
   return np.arange(360) % 10

@@ -92,6 +92,33 @@ def test_label_noise(run):
   assert len(rows) == 11 and rows[1][1:3] == ["82.0", "2.0"]
 
 
+def test_labels_of_each_seed(run):
+  assert "All seeds have these labels." in page_of(run), "a table without a list of seeds"
+  fabricate.add_seed_labels(run, (0.25, 0.2, 0.3), first="4")
+  page = page_of(run)
+  assert "count, hashes and matrix are those of seed 0." in Reader(page).text
+  assert "All seeds have these labels." not in page
+  assert rows_of(page, "label noise of each seed")[1:] == [
+    ["0", "250", "25.00", "4" * 12],
+    ["1", "200", "20.00", "5" * 12],
+    ["2", "300", "30.00", "6" * 12],
+  ]
+
+
+def test_labels_of_seeds_that_do_not_begin_at_0(tmp_path):
+  path = fabricate.run_directory(tmp_path / "run", seed=5, epochs=5, details=True)
+  fabricate.add_seed_labels(path, (0.25, 0.2, 0.3))
+  page = page_of(path)
+  assert "are those of seed 5." in Reader(page).text
+  assert [row[0] for row in rows_of(page, "label noise of each seed")[1:]] == ["5", "6", "7"]
+
+
+def test_one_seed_has_no_list_of_labels(tmp_path):
+  path = fabricate.run_directory(tmp_path / "run", seeds=1, epochs=5, details=True)
+  text = Reader(page_of(path)).text
+  assert "All seeds have" not in text and "labels of its own" not in text
+
+
 def test_many_classes_are_shortened(run):
   counts = np.full((30, 30), 1) + np.diag([70] * 30)
   counts[3, 4] = 50
