@@ -114,7 +114,10 @@ def _named(config: Mapping[str, Any], source: data.Source | None) -> data.Source
       )
     source = source.take(np.arange(config["limit"]))
   if config["labels"]:
-    source = source.with_labels(call("config.data", data.human_labels, source, config["labels"]))
+    try:
+      source = source.with_labels(data.human_labels(source, config["labels"]))
+    except InputError as error:
+      raise InputError(f"config.data.{error}") from None
   return source
 
 
