@@ -50,7 +50,7 @@ TABLES = {
 }
 
 
-NOISY_LABELS = ("noisy_baselines.py", "nrd.py", "webvision.py")
+NOISY_LABELS = ("mr.py", "noisy_baselines.py", "nrd.py", "webvision.py")
 
 
 @functools.cache

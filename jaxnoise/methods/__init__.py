@@ -36,8 +36,13 @@ from jaxnoise.methods.mixup import nfm as nfm
 from jaxnoise.methods.noisymix import noisymix as noisymix
 from jaxnoise.methods.noisymix import noisymix_objective as noisymix_objective
 from jaxnoise.methods.nrd import nrd as nrd
+from jaxnoise.methods.pgd_at import fast_at as fast_at
+from jaxnoise.methods.pgd_at import pgd_at as pgd_at
 from jaxnoise.methods.puzzlemix import puzzlemix as puzzlemix
+from jaxnoise.methods.reweight import multiplicative_reweighting as multiplicative_reweighting
 from jaxnoise.methods.track import track_losses as track_losses
+from jaxnoise.methods.trades import trades as trades
+from jaxnoise.methods.trades import trades_objective as trades_objective
 from jaxnoise.methods.wrappers import random_weighting as random_weighting
 from jaxnoise.methods.wrappers import rectified_weights as rectified_weights
 from jaxnoise.methods.wrappers import with_ema as with_ema

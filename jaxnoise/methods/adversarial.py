@@ -5,8 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jaxnoise import augment, losses
-from jaxnoise.core import reduce
+from jaxnoise import augment
 from jaxnoise.core.errors import InputError
 from jaxnoise.core.rng import Streams
 from jaxnoise.core.state import TrainState
@@ -22,7 +21,7 @@ from jaxnoise.core.types import (
   PRNGKey,
   Spec,
 )
-from jaxnoise.methods import _base
+from jaxnoise.methods import _adversarial, _base, _mixed
 
 
 def free_at(
@@ -32,7 +31,9 @@ def free_at(
   epsilon: float = 8 / 255,
   step_size: float | None = None,
   replays: int = 4,
+  alpha: float = 0.0,
   first: _base.Transform = augment.identity,
+  mix_groups: int = 1,
 ) -> Method:
   """Free adversarial training: each batch is replayed m times, one backward serving both players.
 
@@ -40,7 +41,8 @@ def free_at(
   g_delta; theta takes its optimizer step with g_theta, and
   delta <- clip(delta + step_size sign(g_delta), -epsilon, epsilon). delta [B, H, W, C] is kept by
   position in the batch across replays, batches and epochs; a shorter last batch uses the leading
-  rows. The network is in train mode throughout, and all replays of a batch see the same crop.
+  rows. The network is in train mode throughout, and all replays of a batch see the same crop (and
+  the same mixture).
 
   Args:
     network: the model.
@@ -48,12 +50,17 @@ def free_at(
     epsilon: radius of the l_inf ball, in [0, 1] pixel units.
     step_size: of the ascent; None means epsilon, as in the paper.
     replays: m; an epoch is m times as many optimizer updates.
+    alpha: of mixup's Beta(alpha, alpha); 0 for no mixing. delta is added to the mixed image, and
+      the loss is that of `mixup`: weights travel with the labels. Multiplicative reweighting has 1
+      with SGD, 0.1 with Adam.
     first: (rng, image) -> image, the crop and flip.
+    mix_groups: partners are drawn within so many groups of the batch.
 
   Raises:
-    InputError: for an epsilon outside [0, 1], a negative step, or replays < 1.
+    InputError: for an epsilon outside [0, 1], a negative step or alpha, replays < 1, or groups that
+      do not divide every batch.
 
-  Source: Shafahi et al. (2019), Algorithm 1.
+  Source: Shafahi et al. (2019), Algorithm 1; with mixing, multiplicative reweighting.
 
   Example:
     >>> from jaxnoise import core, methods, models
@@ -69,6 +76,7 @@ def free_at(
     raise InputError(f"config.method.step_size is {step_size}; it must be 0 or larger")
   if replays < 1:
     raise InputError(f"config.method.replays is {replays}; it must be 1 or larger")
+  _mixed.check(alpha, spec, mix_groups)
   name = "free_at"
   transform = augment.batched(first)
 
@@ -79,13 +87,27 @@ def free_at(
   def objective(state: TrainState, params: Params, delta: Array, batch: Batch, rng: PRNGKey):
     streams = Streams(rng)
     image = transform(streams("augment"), batch["image"])
-    image = jnp.clip(image + delta, 0.0, 1.0)
+    clean = _adversarial.examples(
+      streams,
+      image,
+      batch,
+      alpha=alpha,
+      mix_groups=mix_groups,
+      num_classes=spec.num_classes,
+    )
+    image = jnp.clip(clean.image + delta, 0.0, 1.0)
     # The key of the step is that of the batch, so that views agree; dropout differs by replay.
     dropout = jax.random.fold_in(streams("dropout"), state.step % replays)
     out = network.apply(params, state.batch_stats, image, train=True, rng=dropout)
-    values = losses.cross_entropy(out.logits, _base.one_hot(batch["label"], spec.num_classes))
-    loss = reduce.weighted_mean(values, batch.get("weight"))
-    return loss, Aux(out.batch_stats, values, {"loss": reduce.mean_count(values)})
+    loss, per_example, metrics = _mixed.mixup_objective(
+      out.logits,
+      clean.targets,
+      clean.partner_targets,
+      clean.lam,
+      weight=clean.weight,
+      partner_weight=clean.partner_weight,
+    )
+    return loss, Aux(out.batch_stats, per_example, metrics)
 
   def rows(state: TrainState, batch: Batch) -> Array:
     return state.method_state[name]["delta"][: batch["label"].shape[0]]

@@ -186,6 +186,7 @@ def _wrap(config: Mapping[str, Any], method: Method, network: Network, spec: Spe
     wrapper = lookup("config.wrappers", methods, name, "inner")
     kwargs = dict(config["wrapper_args"].get(name, {}))
     wanted = inspect.signature(wrapper).parameters
-    kwargs.update({k: v for k, v in (("network", network), ("spec", spec)) if k in wanted})
+    given = {"network": network, "spec": spec, "first": _first(config["first"])}
+    kwargs.update({k: v for k, v in given.items() if k in wanted})
     method = call(f"config.wrapper_args.{name}", wrapper, method, **kwargs)
   return method

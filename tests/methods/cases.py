@@ -56,6 +56,8 @@ CASES = {
   ),
   "elr": lambda n: (methods.elr(n, spec=SPEC, first=shift), None),
   "free_at": lambda n: (methods.free_at(n, spec=SPEC, first=jitter, replays=2), None),
+  "pgd_at": lambda n: (methods.pgd_at(n, spec=SPEC, steps=2, first=shift), None),
+  "trades": lambda n: (methods.trades(n, spec=SPEC, steps=2, first=shift), None),
   "knowledge_distillation": lambda n: (
     methods.knowledge_distillation(n, spec=SPEC, teacher_network=n, first=jitter),
     teacher_of(n),
