@@ -108,6 +108,7 @@ def test_a_teacher_of_other_classes_is_refused(smoke, tmp_path, capsys):
   assert "is a network of 4 classes for images of shape (8, 8, 3)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_a_bar_with_rate_and_time_left(tmp_path, environment):
   primary, secondary = pty.openpty()
   process = subprocess.Popen(

@@ -63,6 +63,7 @@ def test_more_queries_never_end_lower_and_reach_the_optimum_of_a_linear_loss():
   assert (values[-1] - linear(image) > 0.9 * (best - linear(image))).all()
 
 
+@pytest.mark.slow
 def test_a_proposal_is_one_square_of_the_schedule_s_side_and_every_place_is_reached():
   seen, image = [], np.full(SHAPE, 0.5, np.float32)
 

@@ -164,12 +164,12 @@ def test_wrapper_refuses_a_method_without_labelled_terms_and_itself():
 
 
 def test_with_ema_averages_by_hand_and_predicts_with_it():
-  network, method, state = make("with_ema(noisymix)")
+  method, state, grad_fn = compiled("with_ema(noisymix)")
   new = state.replace(
     params=jax.tree.map(lambda x: x + 1.0, state.params),
     batch_stats={"mean": jnp.ones(4)},
   )
-  (_, aux), _ = method.grad_fn(state)(state.params, toy_batch(), jax.random.key(0))
+  (_, aux), _ = grad_fn(state.params, toy_batch(), jax.random.key(0))
   after = method.post_step(new, toy_batch(), aux, jax.random.key(0))
   for a, b in zip(jax.tree.leaves(after.ema_params), jax.tree.leaves(state.params), strict=True):
     np.testing.assert_allclose(a, b + 0.1, rtol=1e-5, atol=1e-6)
@@ -177,7 +177,7 @@ def test_with_ema_averages_by_hand_and_predicts_with_it():
   named = method.predictors(after)
   assert list(named) == ["student", "ema"]
   image = toy_batch()["image"]
-  expected = network.apply(after.ema_params, after.ema_batch_stats, image).logits
+  expected = toy_network().apply(after.ema_params, after.ema_batch_stats, image).logits
   np.testing.assert_allclose(named["ema"](image), expected, rtol=1e-6)
 
 

@@ -122,6 +122,7 @@ def test_fast_is_one_step_of_five_quarters_of_epsilon():
   assert methods.fast_at(toy_state()[0], spec=TOY).name == "fast_at"
 
 
+@pytest.mark.slow
 def test_the_l2_ball(golden):
   _, state, batch, _ = stored(golden)
   state, batch = jax.tree.map(
@@ -192,6 +193,7 @@ def test_free_at_adds_its_perturbation_to_the_mixed_image():
   same((value, aux.per_example), by_hand())
 
 
+@pytest.mark.slow
 def test_both_players_have_the_loss_of_the_config():
   smoothing = {"loss": "label_smoothing", "loss_args": {"smoothing": 0.4}}
   network, state, batch = toy_state()

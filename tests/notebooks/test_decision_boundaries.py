@@ -8,6 +8,8 @@ import pytest
 
 from tests.notebooks.test_notebooks import figures, printed, run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def executed():

@@ -1,7 +1,7 @@
 """Notebooks: each is what its source makes, and what it names in the library exists.
 
-The cells are executed by the files beside this one, with fewer epochs; only one notebook's are not
-among the slow tests. The notebooks assert on their own numbers; the tests check that they ran to
+The cells are executed by the files beside this one, with fewer epochs, among the slow tests. The
+notebooks assert on their own numbers; the tests check that they ran to
 the end and what they show.
 """
 
