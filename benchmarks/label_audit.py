@@ -80,6 +80,8 @@ def config_of(arguments: argparse.Namespace, cell: str, name: str, seed: int) ->
   """A run of a method on all training labels of a cell; nothing is measured on the way."""
   config = noisy_labels.config_of(arguments.protocol, cell, name, seed, arguments.data)
   config["data"] = {**config["data"], "holdout": 0}
+  if arguments.epochs:
+    config["total"] = f"{arguments.epochs} epochs"
   config["evaluate"] = {**config["evaluate"], "every": config["total"], "memorisation": False}
   config["log"] = {**config["log"], "every": config["total"], "tensorboard": False}
   return config
@@ -185,6 +187,7 @@ def run_row(arguments: argparse.Namespace) -> dict[str, Any]:
     "cell": cell,
     "part": part,
     "seed": int(seed),
+    "epochs": arguments.epochs or noisy_labels.EPOCHS[arguments.protocol],
     "found": found,
     "hardware": f"{os.cpu_count()} CPU cores, {platform.machine()}",
     "commit": writers.provenance()["commit"],
@@ -223,6 +226,7 @@ def main(argv: Sequence[str]) -> int:
   add("--cells", default="", help="names, comma between them; default: all of the protocol")
   add("--parts", default="", help=f"of {', '.join(PARTS)}; default: all")
   add("--seeds", type=int, default=0, help="default: 5 on digits, 1 on small")
+  add("--epochs", type=int, default=0, help="default: the protocol's")
   add("--jobs", type=int, default=1, help="rows at a time")
   add("--minutes", type=float, default=1e9, help="begin no row after so long")
   add("--row", default="", help=argparse.SUPPRESS)
@@ -241,7 +245,7 @@ def main(argv: Sequence[str]) -> int:
   seeds = range(arguments.seeds or SEEDS[arguments.protocol])
   wanted = [f"{cell}:{part}:{seed}" for seed in seeds for cell in cells for part in parts]
   path = arguments.out / f"{arguments.protocol}.jsonl"
-  options = [f"--{k}={getattr(arguments, k)}" for k in ("protocol", "out", "data")]
+  options = [f"--{k}={getattr(arguments, k)}" for k in ("protocol", "out", "data", "epochs")]
   rows.run_missing(
     wanted,
     path,
