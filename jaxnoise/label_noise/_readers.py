@@ -97,7 +97,16 @@ def _read_npz(path: Path, field: str) -> Content:
   return content._replace(matrix=arrays.get("matrix"), meta=meta)
 
 
+def _refuse_field(path: Path, field: str) -> None:
+  if field:
+    raise InputError(
+      f"{path}: is a bare list of labels, in which nothing is called {field!r}; leave field "
+      "(config.data.noise.field) empty, or give a file with names"
+    )
+
+
 def _read_npy(path: Path, field: str) -> Content:
+  _refuse_field(path, field)
   return Content(load_npy(path))
 
 
@@ -125,6 +134,7 @@ def _array(load: Callable[[], np.ndarray]) -> np.ndarray:
 def _read_json(path: Path, field: str) -> Content:
   content = json.loads(path.read_text(encoding="utf-8"))
   if isinstance(content, list):
+    _refuse_field(path, field)
     return Content(content)
   if not isinstance(content, dict):
     raise InputError(f"{path}: holds a {type(content).__name__}, expected a list of labels")
@@ -134,6 +144,7 @@ def _read_json(path: Path, field: str) -> Content:
 
 
 def _read_txt(path: Path, field: str) -> Content:
+  _refuse_field(path, field)
   return Content(_integers(path, path.read_text(encoding="utf-8").splitlines(), 1))
 
 

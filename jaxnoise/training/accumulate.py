@@ -76,14 +76,18 @@ def accumulated(
       items = (micro, jnp.arange(parts))
       first = jax.tree.map(lambda x: x[0], items)
       _, (loss, aux, grads) = jax.eval_shape(one, state.batch_stats, first)
+      if jax.tree.leaves(aux.extra):
+        double = jax.tree.map(lambda x: jnp.concatenate([x, x]), first[0])
+        _, (_, doubled, _) = jax.eval_shape(one, state.batch_stats, (double, first[1]))
+        _require_rows(aux.extra, doubled.extra, first[0]["label"].shape[0])
       zeros = jax.tree.map(
         lambda s: jnp.zeros(s.shape, s.dtype), (loss, grads, dict(aux.metrics))
       )
       (batch_stats, (loss, grads, metrics)), (per_example, extra) = jax.lax.scan(
         body, (state.batch_stats, zeros), items
       )
-      size = per_example.shape[1]
-      out = Aux(batch_stats, _join(per_example), metrics, _joined(extra, size))
+      joined = jax.tree.map(_join, (per_example, extra))
+      out = Aux(batch_stats, joined[0], metrics, joined[1])
       mean = lambda x: x / parts
       return (mean(loss), out), jax.tree.map(mean, grads)
 
@@ -107,11 +111,11 @@ def _join(x: Array) -> Array:
   return jnp.moveaxis(x, 0, 1).reshape(-1, *x.shape[2:])
 
 
-def _joined(extra: PyTree, size: int) -> PyTree:
-  for leaf in jax.tree.leaves(extra):
-    if leaf.ndim < 2 or leaf.shape[1] != size:
+def _require_rows(extra: PyTree, doubled: PyTree, rows: int) -> None:
+  """Refuses values that are not one for each example: those of twice the examples are not twice."""
+  for leaf, other in zip(jax.tree.leaves(extra), jax.tree.leaves(doubled), strict=True):
+    if (*leaf.shape[:1], *other.shape[:1]) != (rows, 2 * rows):
       raise InputError(
         "config.accumulate is more than 1, but the method keeps whole-batch values between the "
         "gradient and its post_step; set it to 1"
       )
-  return jax.tree.map(_join, extra)

@@ -284,6 +284,15 @@ BAD = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+  ("name", "content"), [("a.npy", NOISY.labels), ("a.txt", "1\n"), ("a.json", "[1]")]
+)
+def test_a_bare_list_has_no_field(tmp_path, name, content):
+  path = save(name, content)(tmp_path)
+  with pytest.raises(InputError, match="nothing is called 'worst'; leave field"):
+    read(path, field="worst")
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_bad_files(tmp_path, name):
   write, message = BAD[name]

@@ -302,14 +302,15 @@ def test_what_cannot_be_split_is_refused(changes, message):
     tiny_run(changes.pop("method", None), **changes)
 
 
-def test_whole_batch_values_for_the_post_step_are_refused():
+@pytest.mark.parametrize("shape", [(), (4,)], ids=["a sum", "as many channels as rows"])
+def test_whole_batch_values_for_the_post_step_are_refused(shape):
   def keeps_a_sum(network, *, spec):
     inner = methods.erm(network, spec=spec)
 
     def loss_fn(state):
       def fn(params, batch, rng):
         loss, aux = inner.loss_fn(state)(params, batch, rng)
-        return loss, aux._replace(extra=jnp.sum(aux.per_example))
+        return loss, aux._replace(extra=jnp.full(shape, jnp.sum(aux.per_example)))
 
       return fn
 
