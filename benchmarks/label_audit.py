@@ -11,6 +11,8 @@ the file carries (CIFAR-10N). What is compared:
   audit         jaxnoise.audit on one run of cross-entropy with an averaged network and tracked
                 losses; also with one of its two signals alone
   audit of nrd  the same on one run of NRD
+  audit of mr   the same on the first run under multiplicative reweighting (eta as in
+                benchmarks/reweighting.py); also with its weights alone
   out of fold   1 - p[given label] of networks that were trained without the example: five folds,
                 stratified by the given labels, of the same cross-entropy recipe
   cleanlab      its default label quality score (self-confidence) on the same out-of-fold
@@ -40,6 +42,7 @@ from typing import Any
 
 import noisy_labels
 import numpy as np
+import reweighting
 import rows
 
 CELLS = {
@@ -47,7 +50,8 @@ CELLS = {
   "small": ("worst_label", "aggregate_label"),
 }
 SEEDS = {"digits": 5, "small": 1}
-PARTS = ("audit", "audit of nrd", "folds")
+PARTS = ("audit", "audit of nrd", "audit of mr", "folds")
+MR = "multiplicative_reweighting"
 FOLDS = 5
 VIEWS = 10
 COLUMNS = {
@@ -59,7 +63,10 @@ COLUMNS = {
   "forward_passes": ("forward passes, thousand", 1e-3),
   "seconds": ("seconds", 1),
 }
-NAMES = ("audit", "audit, views alone", "audit, losses alone", "audit of nrd", "out of fold")
+NAMES = (
+  "audit", "audit, views alone", "audit, losses alone", "audit of nrd", "audit of mr",
+  "audit of mr, weights alone", "out of fold",
+)  # fmt: skip
 INSTALL = "cleanlab is not installed: `pip install cleanlab`, and the same command adds its rows"
 
 
@@ -93,10 +100,12 @@ def run_audit(arguments: argparse.Namespace, cell: str, name: str, seed: int) ->
   from jaxnoise.training import experiment, restore
 
   started = time.monotonic()
-  config = config_of(arguments, cell, name, seed)
+  config = config_of(arguments, cell, "ce" if name == "mr" else name, seed)
   # NRD has an averaged network of its own.
-  ema = {} if name == "nrd" else {"with_ema": {"decay": 0.99}}
-  config["wrappers"], config["wrapper_args"] = (*ema, "track_losses"), ema
+  given = {} if name == "nrd" else {"with_ema": {"decay": 0.99}}
+  if name == "mr":
+    given = {MR: {"eta": reweighting.ETA}, **given}
+  config["wrappers"], config["wrapper_args"] = (*given, "track_losses"), given
   folder = arguments.out / arguments.protocol / f"{cell}-{name}-{seed}"
   result = experiment.run(config, folder, quiet=True)[-1]
   opened = restore.open_run(result.directory)
@@ -104,17 +113,22 @@ def run_audit(arguments: argparse.Namespace, cell: str, name: str, seed: int) ->
   seconds = time.monotonic() - started
   pool = audit.training_set(opened)
   wrong = pool.labels != pool.clean_labels
+  # MR's own pass is one in an epoch.
+  epochs = arguments.epochs or noisy_labels.EPOCHS[arguments.protocol]
   cost = {
     "train_passes": result.step * opened.run.spec.batch_size,
-    "forward_passes": VIEWS * pool.size,
+    "forward_passes": (VIEWS + (epochs if name == "mr" else 0)) * pool.size,
     "seconds": round(seconds, 1),
   }
   whole = "audit" if name == "ce" else f"audit of {name}"
   out = {whole: scored(found.score, wrong, found.probability.sum())}
-  if name == "ce":
-    for signal, words in ((evaluation.VIEWS, "views"), ("track_losses", "losses")):
-      alone = evaluation.audit_labels(pool.labels, signals={signal: found.signals[signal]})
-      out[f"audit, {words} alone"] = scored(alone.score, wrong, alone.probability.sum())
+  alone = {
+    "ce": {evaluation.VIEWS: "views", "track_losses": "losses"},
+    "mr": {MR: "weights"},
+  }
+  for signal, words in alone.get(name, {}).items():
+    one = evaluation.audit_labels(pool.labels, signals={signal: found.signals[signal]})
+    out[f"{whole}, {words} alone"] = scored(one.score, wrong, one.probability.sum())
   return {method: {**values, **cost} for method, values in out.items()}
 
 
@@ -180,7 +194,8 @@ def run_row(arguments: argparse.Namespace) -> dict[str, Any]:
   if part == "folds":
     found = run_folds(arguments, cell, int(seed))
   else:
-    found = run_audit(arguments, cell, "nrd" if part == "audit of nrd" else "ce", int(seed))
+    name = part.removeprefix("audit").removeprefix(" of ") or "ce"
+    found = run_audit(arguments, cell, name, int(seed))
   return {
     "row": arguments.row,
     "protocol": arguments.protocol,

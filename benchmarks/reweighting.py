@@ -9,10 +9,10 @@ optimizer where it is not SGD; every method of a cell has the same recipe, and M
 nothing else. Mixup's alpha is 1, with Adam 0.5; label smoothing 0.1 on the other classes; Adam's lr
 1e-3. M-DYR-H begins its bootstrapping at 35 % of the run, as in its paper.
 
-The cell `search` chooses eta for MR around cross-entropy at symmetric 40 %, three seeds: 0.1 has the
-best accuracy on held-out, equally noisy examples, and is eta everywhere but in `attacks`, which has
-the paper's 0.01 as no label is wrong there; so has the method `mr_paper`. On small CIFAR it is 0.1
-too, not searched: eta times epochs is then 3, in the paper 2.
+The cell `search` chooses eta for MR around cross-entropy at symmetric 40 %, three seeds: 0.1 has
+the best accuracy on held-out, equally noisy examples, and is eta everywhere but in `attacks`, which
+has the paper's 0.01 as no label is wrong there; so has the method `mr_paper`. On small CIFAR it is
+0.1 too, not searched: eta times epochs is then 3, in the paper 2.
 
 A row of noisy labels is the test accuracy after the last epoch and where the held-out accuracy is
 best, the share of wrong labels fitted and, with MR, how well the summed losses tell wrong labels
