@@ -8,7 +8,9 @@
 resnet18, wrn28_10 (published at 40 % for base and mr). `method`: mr, base, random_weighting, mixup,
 ls, mixup_ls, arazo (M-DYR-H), mr_mixup, mr_ls, mr_mixup_ls. DIR is as in configs/noisymix.py. The
 published accuracy is in PUBLISHED below and in the run's report; the paper does not say whether of
-the last epoch or the best.
+the last epoch or the best. Table 3 is configs/mr_clothing1m.py, Tables 4, 7 and 8 are
+configs/mr_adversarial.py; Table 6 sets GLC and Meta-Weight-Net, configs/noisy_baselines.py with
+network=resnet18, beside method=mr here.
 
 Recipe: 200 epochs, batch 128 (not stated; the code's), lr 0.1 times 0.1 at 80 and 120, SGD 0.9
 without Nesterov, weight decay 5e-3 on CIFAR-10, 1e-3 on CIFAR-100: the paper's values, of which the

@@ -50,7 +50,9 @@ TABLES = {
 }
 
 
-NOISY_LABELS = ("mr.py", "noisy_baselines.py", "nrd.py", "webvision.py")
+WITHOUT_CORRUPTIONS = (
+  "mr.py", "mr_adversarial.py", "mr_clothing1m.py", "noisy_baselines.py", "nrd.py", "webvision.py",
+)  # fmt: skip
 
 
 @functools.cache
@@ -104,7 +106,7 @@ def test_every_choice_builds_and_resolves(file):
     assert json.loads(json.dumps(config)), argument
     assert config["name"] and config["name"] not in seen, f"{argument}: a name of its own"
     seen.add(config["name"])
-    assert config["evaluate"]["corruptions"] or file in NOISY_LABELS, argument
+    assert config["evaluate"]["corruptions"] or file in WITHOUT_CORRUPTIONS, argument
     side = config["data"]["options"].get("image_size", 32)
     per_epoch = 10
     num_steps = durations.to_steps(

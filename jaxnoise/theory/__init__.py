@@ -36,6 +36,8 @@ from jaxnoise.theory._reweighting_bounds import mr_lemma11_gap as mr_lemma11_gap
 from jaxnoise.theory._reweighting_bounds import mr_theorem8_steps as mr_theorem8_steps
 from jaxnoise.theory._reweighting_bounds import mr_theorem9_bound as mr_theorem9_bound
 from jaxnoise.theory._reweighting_bounds import mr_theorem9_steps as mr_theorem9_steps
+from jaxnoise.theory._reweighting_leader import mr_ftrl_gap as mr_ftrl_gap
+from jaxnoise.theory._reweighting_leader import mr_ftrl_objective as mr_ftrl_objective
 from jaxnoise.theory._robustness import RobustBound as RobustBound
 from jaxnoise.theory._robustness import regularization_radius as regularization_radius
 from jaxnoise.theory._robustness import robust_assumptions as robust_assumptions
