@@ -2,6 +2,8 @@
 
 robustness: calibration on clean images, before and after temperature scaling; all common
 corruptions at five severities; flip probabilities along perturbation sequences; FGSM and PGD.
+adversarial: FGSM and PGD at the radii of multiplicative reweighting's tables; the standard ensemble
+of attacks, on what each has left; whether the network only hides its gradients.
 renditions: images of some of the classes only, such as ImageNet-R, given with --images.
 
 The tables are RUN/tables/SUITE/*.json, the page is RUN/SUITE.html. What is measured is kept at
@@ -40,7 +42,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
   )
   add = parser.add_argument
   add("run", type=Path, metavar="RUN", help="run directory")
-  add("--suite", required=True, metavar="SUITE", help="robustness or renditions")
+  add("--suite", required=True, metavar="SUITE", help="robustness, adversarial or renditions")
   add("--only", type=_names, default=(), metavar="PARTS",
       help="parts of the suite, such as corruptions,pgd; default: all")  # fmt: skip
   add("--corruptions", type=_names, default=("standard",), metavar="NAMES",
@@ -58,6 +60,15 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
       "default: the run's config.evaluate.corrupted_path")  # fmt: skip
   add("--frost_path", default="", metavar="DIR",
       help="the official frost textures, instead of generated ice")  # fmt: skip
+  add("--epsilon", type=_names, default=("8/255",), metavar="E,E",
+      help="l_inf radii of the ensemble of attacks, pixels in [0, 1]; default: 8/255")  # fmt: skip
+  add("--queries", type=int, default=5000, metavar="Q",
+      help="of the ensemble's Square; default: 5000")  # fmt: skip
+  add("--attack_steps", type=int, default=100, metavar="T",
+      help="of the ensemble's Auto-PGD and FAB; default: 100")  # fmt: skip
+  add("--surrogate", default="", metavar="RUN",
+      help="of the masking check: a run on the same data, whose images must not fool this one more "
+      "than its own do; default: the next seed of a run of several")  # fmt: skip
   add("--images", default="", metavar="DIR", help="of renditions: one folder for each class")
   add("--checkpoint", default="latest", metavar="STEP", help="latest (default), best, or a step")
   add("--batch_size", type=int, default=0, metavar="B", help="default: the run's own")

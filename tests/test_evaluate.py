@@ -201,11 +201,90 @@ def test_renditions_among_the_classes_that_are_there(tmp_path, capsys):
     (["--suite=robustness", "--reference=alexnet"], "whose errors are those on ImageNet-C"),
     (["--suite=robustness", "--reference=nowhere"], "has no complete table of corruptions"),
     (["--suite=renditions", "--images=x"], "have no names"),
+    (["--suite=adversarial", "--only=pgdart"], "did you mean 'pgd_art'"),
+    (["--suite=adversarial", "--epsilon=8"], "epsilon is 8; it is in units of pixels in [0, 1]"),
+    (["--suite=adversarial", "--epsilon="], "epsilon is empty"),
+    (["--suite=adversarial", "--queries=0"], "queries is 0; it must be 1 or larger"),
+    (["--suite=adversarial", "--surrogate=nowhere"], "nowhere"),
   ],
 )
 def test_bad_input_is_one_sentence_and_nothing_is_measured(trained, flags, words, capsys):
   assert words in refused([trained, *flags], capsys)
-  assert not (trained / "tables" / "robustness").exists()
+  assert not any((trained / "tables" / suite).exists() for suite in suites.SUITES)
+
+
+def test_a_surrogate_is_another_run_on_the_same_images(trained, tmp_path, capsys):
+  given = [trained, "--suite=adversarial", "--only=masking"]
+  assert "the run that is measured" in refused([*given, f"--surrogate={trained}"], capsys)
+  record = writers.read_json(trained / "config.json")
+  for field, value, words in (
+    ("num_classes", 4, "its number of classes is 4, that of"),
+    ("image_shape", [16, 16, 3], "the shape of its images is (16, 16, 3), that of"),
+    ("config", {**record["config"], "data": {"name": "digits"}}, "its data set is digits"),
+  ):
+    writers.write_json(tmp_path / "config.json", {**record, field: value})
+    assert words in refused([*given, f"--surrogate={tmp_path}"], capsys)
+  assert not (trained / "tables" / "adversarial").exists()
+
+
+ATTACKED = ["--suite=adversarial", "--only=fgsm,masking"]
+
+
+def test_the_adversarial_suite_goes_on_where_it_was_and_takes_a_surrogate(
+  trained, tmp_path, capsys
+):
+  run, other = tmp_path / "run", tmp_path / "other"
+  shutil.copytree(trained, run)
+  shutil.copytree(trained, other)
+  assert evaluate.main([str(run), *ATTACKED]) == 0
+  tables = reporting.read_suite(run, "adversarial")
+  assert list(tables) == ["fgsm", "masking"] and tables["masking"]["seeds"] == [0, 1, 2]
+  assert tables["masking"]["notes"]["surrogate"] == "the next seed"
+  summary = tables["masking"]["summary"]
+  assert list(summary) == ["student", "ema"] and len(summary["ema"]["transfer"]) == 3
+  assert tables["fgsm"]["summary"]["ema"]["clean"] == summary["ema"]["clean"]
+  said = capsys.readouterr().out
+  assert "masked gradients" in said and "more steps never help the network: " in said
+
+  path = run / "tables" / "adversarial" / "masking.json"
+  table = writers.read_json(path)
+  table.pop("format_version")
+  beaten = table["cells"].pop("clean")
+  fixed = {name: [{"accuracy": 0.5}] * 3 for name in summary}
+  table["cells"]["pgd-20 linf 128/255"] = fixed
+  writers.write_json(path, {**table, "complete": False})
+  assert evaluate.main([str(run), *ATTACKED, f"--surrogate={other}"]) == 0
+  said = capsys.readouterr().out
+  assert "masking: 14 of 16 cells are there already" in said
+  assert "a large enough radius beats every image: FAILED (50.00 points" in said
+  table = writers.read_json(path)
+  assert table["cells"]["clean"] == beaten
+  assert table["cells"]["pgd-20 linf 128/255"] == fixed  # not measured again
+  page = (run / "adversarial.html").read_text()
+  for words in ("FGSM", "Are its gradients masked?", "FAILED", "found on other, step 3", "<svg"):
+    assert words in page
+  assert str(tmp_path) not in page
+
+
+@pytest.mark.slow
+def test_the_whole_adversarial_suite(trained, tmp_path, capsys):
+  run = tmp_path / "run"
+  shutil.copytree(trained, run)
+  given = ["--epsilon=0.02,8/255", "--limit=9", "--queries=5", "--attack_steps=2", "--restarts=1"]
+  assert evaluate.main([str(run), "--suite=adversarial", *given]) == 0
+  tables = reporting.read_suite(run, "adversarial")
+  assert tuple(tables) == suites.SUITES["adversarial"]
+  assert list(tables["ensemble"]["cells"]) == ["linf 0.02", "linf 8/255"]
+  assert list(tables["pgd"]["cells"]) == ["clean", "linf 0.01", "linf 0.02", "linf 8/255"]
+  for predictor in ("student", "ema"):
+    of = {part: tables[part]["summary"][predictor] for part in tables}
+    clean = of["ensemble"]["clean"]
+    assert clean == of["pgd"]["clean"] == of["fgsm"]["clean"] == of["masking"]["clean"]
+    assert all(a <= b for a, b in zip(of["ensemble"]["linf 0.02"], clean, strict=True))
+  page = (run / "adversarial.html").read_text()
+  assert "Left out: apgd-t needs 4 classes or more, the network has 3." in page
+  assert "PGD with ART&#x27;s defaults takes 100 steps of 0.1" in page
+  assert "after the whole ensemble" in capsys.readouterr().out
 
 
 def test_bad_runs(tmp_path, capsys):

@@ -13,6 +13,8 @@ from jaxnoise.attacks._apgd import dlr as dlr
 from jaxnoise.attacks._apgd import judged_ascent as judged_ascent
 from jaxnoise.attacks._apgd import likeliest_targets as likeliest_targets
 from jaxnoise.attacks._apgd import targeted_dlr as targeted_dlr
+from jaxnoise.attacks._ensemble import FEWEST_CLASSES as FEWEST_CLASSES
+from jaxnoise.attacks._ensemble import STANDARD as STANDARD
 from jaxnoise.attacks._ensemble import RunEnsemble as RunEnsemble
 from jaxnoise.attacks._ensemble import ensemble as ensemble
 from jaxnoise.attacks._fab import Nearest as Nearest

@@ -30,9 +30,12 @@ from jaxnoise.core.types import Array, PRNGKey
 from jaxnoise.metrics import correct
 
 STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
+"""The attacks of the standard ensemble, in order."""
+
 NAMES = (*STANDARD, "apgd-dlr")
 TARGETED = ("apgd-t", "fab-t")
-FEWEST = {"apgd-t": 4, "apgd-dlr": 3}
+FEWEST_CLASSES = {"apgd-t": 4, "apgd-dlr": 3}
+"""Classes that an attack needs, where that is more than two."""
 
 RunEnsemble: TypeAlias = Callable[..., dict[str, np.ndarray]]
 """(params, image [N, ...], label [N], rng, epsilon) -> {name: [N] bool}, see `ensemble`."""
@@ -47,6 +50,7 @@ def ensemble(
   num_steps: int = 100,
   num_targets: int = 9,
   num_queries: int = 5000,
+  sharding: jax.sharding.Sharding | None = None,
 ) -> RunEnsemble:
   """Makes the standard evaluation of AutoAttack: the examples that withstand all of its attacks.
 
@@ -69,6 +73,8 @@ def ensemble(
     num_steps: steps of Auto-PGD and of FAB.
     num_targets: target classes of the targeted attacks, >= 1.
     num_queries: queries of Square.
+    sharding: of a batch, its leading axis over several devices that share `batch_size` evenly; None
+      leaves batches where parameters are. Parameters lie on all of these devices.
 
   Returns:
     run(params, image, label, rng, epsilon) -> {"clean": [N] bool, name of each attack: [N] bool}:
@@ -149,10 +155,11 @@ def ensemble(
     logits = jax.eval_shape(predict, params, first)
     classes = logits.shape[-1]
     for name in names:
-      if classes < FEWEST.get(name, 2):
+      least = FEWEST_CLASSES.get(name, 2)
+      if classes < least:
         raise InputError(
-          f"attacks has {name!r}, which needs {FEWEST.get(name, 2)} classes or more; the network "
-          f"has {classes}; leave it out"
+          f"attacks has {name!r}, which needs {least} classes or more; the network has {classes}; "
+          "leave it out"
         )
     if not epsilon >= 0:
       raise InputError(f"epsilon is {epsilon}; it must be 0 or larger, in units of [0, 1]")
@@ -162,7 +169,13 @@ def ensemble(
     for name in ("clean", *names):
       key = jax.random.fold_in(rng, ("clean", *NAMES).index(name))
       for rank in range(min(num_targets, classes - 1) if name in TARGETED else 1):
-        verdict = functools.partial(check, name, params, radius, jnp.int32(rank))
+        fixed = (name, params, radius, jnp.int32(rank))
+
+        def verdict(key: PRNGKey, *rows: Array, fixed=fixed) -> Array:
+          if sharding is not None:
+            rows = tuple(jax.device_put(x, sharding) for x in rows)
+          return check(*fixed, key, *rows)
+
         alive = survivors(
           verdict, image, label, jax.random.fold_in(key, rank),
           restarts=1, batch_size=batch_size, alive=alive,

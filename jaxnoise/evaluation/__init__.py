@@ -1,8 +1,13 @@
 """Evaluation: what every predictor of a method does on clean and on corrupted images."""
 
 from jaxnoise.evaluation._adversarial import FGSM as FGSM
+from jaxnoise.evaluation._adversarial import MR_FGSM as MR_FGSM
+from jaxnoise.evaluation._adversarial import MR_PGD as MR_PGD
+from jaxnoise.evaluation._adversarial import MR_PGD_ART as MR_PGD_ART
+from jaxnoise.evaluation._adversarial import MR_RADII as MR_RADII
 from jaxnoise.evaluation._adversarial import PGD as PGD
 from jaxnoise.evaluation._adversarial import Threat as Threat
+from jaxnoise.evaluation._adversarial import art_threat as art_threat
 from jaxnoise.evaluation._adversarial import attack_part as attack_part
 from jaxnoise.evaluation._adversarial import threats_of as threats_of
 from jaxnoise.evaluation._audit import DISAGREEMENT as DISAGREEMENT
@@ -25,11 +30,17 @@ from jaxnoise.evaluation._classification import summarise as summarise
 from jaxnoise.evaluation._contact import contact_sheet as contact_sheet
 from jaxnoise.evaluation._corruption_part import corruption_means as corruption_means
 from jaxnoise.evaluation._corruption_part import corruption_part as corruption_part
+from jaxnoise.evaluation._ensemble_part import ensemble_part as ensemble_part
 from jaxnoise.evaluation._examples import MAX_CONFUSION as MAX_CONFUSION
 from jaxnoise.evaluation._examples import confusion as confusion
 from jaxnoise.evaluation._examples import pack as pack
 from jaxnoise.evaluation._examples import samples as samples
 from jaxnoise.evaluation._examples import unpack as unpack
+from jaxnoise.evaluation._masking import BY_RADIUS as BY_RADIUS
+from jaxnoise.evaluation._masking import BY_STEPS as BY_STEPS
+from jaxnoise.evaluation._masking import Surrogate as Surrogate
+from jaxnoise.evaluation._masking import masking_part as masking_part
+from jaxnoise.evaluation._masking import masking_verdicts as masking_verdicts
 from jaxnoise.evaluation._prediction_files import PREDICTION_SUFFIXES as PREDICTION_SUFFIXES
 from jaxnoise.evaluation._prediction_files import (
   check_predictions_file as check_predictions_file,

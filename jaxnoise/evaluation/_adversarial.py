@@ -15,7 +15,7 @@ from jaxnoise import attacks, metrics
 from jaxnoise.core import reduce
 from jaxnoise.core.errors import InputError
 from jaxnoise.core.state import TrainState
-from jaxnoise.core.types import Array, Method, PRNGKey
+from jaxnoise.core.types import Array, Method, PredictFn, PRNGKey
 from jaxnoise.evaluation import _suite
 from jaxnoise.training import sharding
 
@@ -60,6 +60,32 @@ PGD = {
 """The threats of the robustness suite's PGD."""
 
 
+def art_threat(epsilon: float) -> Threat:
+  """PGD as the Adversarial Robustness Toolbox runs it when told no more than the radius.
+
+  100 steps of 0.1 from the image itself. Multiplicative reweighting's tables come from this library
+  and name neither step nor steps; these would be its defaults. The step is longer than those
+  radii, so that the attack jumps between corners of the ball: for comparison with published numbers
+  only.
+  """
+  return Threat("linf", epsilon, 0.1, 100, random_start=False)
+
+
+NO_ATTACK = Threat("linf", 0.0, 0.0, 0, random_start=False)
+
+MR_RADII: Mapping[str, float] = {"linf 0.01": 0.01, "linf 0.02": 0.02, "linf 8/255": 8 / 255}
+"""The radii of multiplicative reweighting's Tables 4, 7 and 8, of the adversarial suite."""
+
+MR_FGSM = {"clean": NO_ATTACK} | {cell: fgsm_threat(e) for cell, e in MR_RADII.items()}
+"""The threats of the adversarial suite's FGSM."""
+
+MR_PGD = {"clean": NO_ATTACK} | {cell: pgd_threat("linf", e) for cell, e in MR_RADII.items()}
+"""Those of its PGD-20."""
+
+MR_PGD_ART = {cell: art_threat(epsilon) for cell, epsilon in MR_RADII.items()}
+"""Those of its PGD as the Adversarial Robustness Toolbox has it by default."""
+
+
 def attack_part(
   subject: _suite.Subject,
   name: str,
@@ -96,8 +122,7 @@ def attack_part(
     for norm in sorted({threat.norm for threat in threats.values()})
   }
   images, labels = subject.test.images, np.asarray(subject.test.labels)
-  devices = subject.mesh.shape["data"]
-  size = -(-min(subject.batch_size, len(images)) // devices) * devices
+  size = rows_at_a_time(subject)
 
   def measure(cell: str) -> dict[str, list[dict[str, float]]]:
     threat = threats[cell]
@@ -129,6 +154,12 @@ def attack_part(
   return _suite.Part(name, about, tuple(threats), measure, summarise)
 
 
+def rows_at_a_time(subject: _suite.Subject) -> int:
+  """The batch size, or fewer for a small test set, as a multiple of the number of devices."""
+  devices = subject.mesh.shape["data"]
+  return -(-min(subject.batch_size, subject.test.size) // devices) * devices
+
+
 Check = Callable[..., Array]
 """(state, numbers of the threat, key, image uint8 [B, H, W, C], label [B], index [B]) -> [B], 1
 where the attacked image is classified correctly."""
@@ -140,8 +171,26 @@ def make_check(method: Method, predictor: str, norm: str, mesh: Mesh) -> Check:
   Without a step, no attack, it is the verdict on the images as they are.
   """
 
+  def network(state: TrainState) -> PredictFn:
+    return method.predictors(state)[predictor]
+
+  return check_of(network, network, norm, mesh)
+
+
+def check_of(
+  attacked: Callable[[Any], PredictFn], judged: Callable[[Any], PredictFn], norm: str, mesh: Mesh
+) -> Check:
+  """The same of two networks: images found on the one are judged by the other.
+
+  Args:
+    attacked: state -> the network that the loss is of.
+    judged: state -> the network whose predictions count; the state may be one of several networks.
+    norm: "linf" or "l2".
+    mesh: the devices; batches are split over them.
+  """
+
   def check(
-    state: TrainState,
+    state: Any,
     threat: Mapping[str, Array],
     rng: PRNGKey,
     image: Array,
@@ -149,8 +198,7 @@ def make_check(method: Method, predictor: str, norm: str, mesh: Mesh) -> Check:
     index: Array,
   ) -> Array:
     image = image.astype(jnp.float32) / 255.0
-    predict = method.predictors(state)[predictor]
-    ascent = attacks.cross_entropy_ascent(predict, label)
+    ascent = attacks.cross_entropy_ascent(attacked(state), label)
     start = attacks.uniform_start(rng, image, epsilon=threat["start"], norm=norm, index=index)
     found = attacks.pgd(
       ascent,
@@ -161,14 +209,12 @@ def make_check(method: Method, predictor: str, norm: str, mesh: Mesh) -> Check:
       norm=norm,
       start=start,
     )
-    return metrics.correct(reduce.promote(predict(found)), label)
+    return metrics.correct(reduce.promote(judged(state)(found)), label)
 
   compiled = jax.jit(check, out_shardings=sharding.replicated(mesh))
   split = sharding.batch(mesh)
 
-  def on_mesh(
-    state: TrainState, threat: Mapping[str, Array], rng: PRNGKey, *rows: np.ndarray
-  ) -> Array:
+  def on_mesh(state: Any, threat: Mapping[str, Array], rng: PRNGKey, *rows: np.ndarray) -> Array:
     return compiled(state, threat, rng, *(jax.device_put(x, split) for x in rows))
 
   return on_mesh
@@ -176,7 +222,7 @@ def make_check(method: Method, predictor: str, norm: str, mesh: Mesh) -> Check:
 
 def withstood(
   check: Check,
-  state: TrainState,
+  state: Any,
   threat: Threat,
   images: np.ndarray,
   labels: np.ndarray,
@@ -230,7 +276,7 @@ def threats_of(norm: str, radii: Sequence[str], *, num_steps: int = 20) -> dict[
   for text in radii:
     try:
       epsilon = float(Fraction(text))
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, ZeroDivisionError, OverflowError):
       raise InputError(f"epsilon is {text!r}; it must be a number such as 8/255 or 0.5") from None
     if epsilon <= 0 or (norm == "linf" and epsilon > 1):
       raise InputError(

@@ -1,29 +1,35 @@
-"""The robustness suite of several runs side by side, with differences paired by seed."""
+"""Suites of several runs side by side, with differences paired by seed."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jaxnoise.core.errors import InputError
-from jaxnoise.reporting import _groups, _html, _suite_tables
+from jaxnoise.reporting import _adversarial_sections, _groups, _html, _suite_tables
 from jaxnoise.reporting._statistics import Estimate, estimate
 
-SUITE = "robustness"
+SUITES = {"robustness": "Robustness suite", "adversarial": "Adversarial suite"}
 Key = tuple[str, str]
 """(part, label) of a number."""
 
 
 def section(entries: Sequence[tuple[str, _groups.Group, str]]) -> str:
-  """One row per number, one column per entry; "" where fewer than two have run the suite.
-
-  Only numbers that were measured as the first entry's were are shown: the same images and settings.
+  """Every suite that two entries or more have run; "" where there is none.
 
   Args:
     entries: label, runs and predictor of each, the baseline first.
   """
-  found = [(label, by_seed_of(group, predictor)) for label, group, predictor in entries]
+  return "\n".join(filter(None, (_one_suite(entries, suite) for suite in SUITES)))
+
+
+def _one_suite(entries: Sequence[tuple[str, _groups.Group, str]], suite: str) -> str:
+  """One row per number, one column per entry; "" where fewer than two have run the suite.
+
+  Only numbers that were measured as the first entry's were are shown: the same images and settings.
+  """
+  found = [(label, by_seed_of(group, predictor, suite)) for label, group, predictor in entries]
   found = [(label, numbers) for label, numbers in found if numbers]
   if len(found) < 2:
     return ""
@@ -43,29 +49,57 @@ def section(entries: Sequence[tuple[str, _groups.Group, str]]) -> str:
       cells.append(_cell(shown, theirs, _groups.by_seed(mine, theirs)))
     rows.append([key[1], *cells])
   headings = ["", *(label for label, _ in found)]
-  table = _html.table(headings, rows, label="robustness suite", kind="scores")
+  table = _html.table(headings, rows, label=SUITES[suite].lower(), kind="scores")
   notes = (
     f"Mean over seeds ± its standard error; below it the difference from {base}, paired by seed, "
     "with Student's 95 % interval from three pairs on. In %, unless it says otherwise."
   )
   if left_out:
     notes += " Numbers measured on other images or with other settings are left out."
-  return f'<h2>Robustness suite</h2>\n{table}<p class="soft">{html.escape(notes)}</p>'
+  warnings = "".join(
+    f'<p class="warning">{html.escape(text)}</p>' for text in _masked(entries, suite)
+  )
+  soft = f'<p class="soft">{html.escape(notes)}</p>'
+  return f"<h2>{SUITES[suite]}</h2>\n{warnings}{table}{soft}"
 
 
-def by_seed_of(group: _groups.Group, predictor: str) -> dict[Key, tuple[Any, dict, Any]]:
+def _masked(entries: Sequence[tuple[str, _groups.Group, str]], suite: str) -> Iterator[str]:
+  """What is to be known of entries that may hide their gradients."""
+  for label, group, predictor in entries:
+    failed = {
+      check: None
+      for run in group.runs
+      if (tables := _tables(run, suite)) is not None
+      for check in _adversarial_sections.failures(tables, predictor)
+    }
+    if failed:
+      yield (
+        f"{label} failed to show that {', and that '.join(failed)}: it may hide its gradients, and "
+        "its accuracies under gradient attacks then say little."
+      )
+
+
+def _tables(run: Any, suite: str) -> Mapping[str, Any] | None:
+  try:
+    return _suite_tables.read_suite(run.path, suite)
+  except InputError:
+    return None
+
+
+def by_seed_of(
+  group: _groups.Group, predictor: str, suite: str
+) -> dict[Key, tuple[Any, dict, Any]]:
   """(part, label) -> (how it is written, seed -> value, what it was measured on)."""
   out: dict[Key, tuple[Any, dict[int, float], Any]] = {}
   for run in group.runs:
-    try:
-      tables = _suite_tables.read_suite(run.path, SUITE)
-    except InputError:
-      continue
-    for number in _suite_tables.numbers(tables, predictor):
+    tables = _tables(run, suite)
+    for number in _suite_tables.numbers(tables or {}, predictor):
       table = tables[number.part]
       measured = {k: table[k] for k in ("test_crc32", "n", "settings")}
       if number.relative:
         measured["reference"] = table.get("notes", {}).get("reference")
+      if number.transferred:
+        measured["surrogate"] = table.get("notes", {}).get("surrogate")
       key = (number.part, number.label)
       _, values, settings = out.setdefault(key, (_writer(number), {}, measured))
       if settings == measured:

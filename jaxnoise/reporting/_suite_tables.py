@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +34,11 @@ class Number(NamedTuple):
   def relative(self) -> bool:
     """Whether it is a multiple of a reference network's."""
     return self.label == "mCE" or self.label.startswith("flip rate")
+
+  @property
+  def transferred(self) -> bool:
+    """Whether it is of images that were found on another network."""
+    return self.part == "masking" and self.label.endswith("transferred")
 
   @property
   def value(self) -> Estimate:
@@ -82,7 +87,25 @@ _LABELS: Mapping[str, Mapping[str, tuple[str, tuple[float, int]]]] = {
     "mean_top5_distance": ("top-5 distance", _PLAIN),
   },
 }
-PARTS = ("calibration", "corruptions", "sequences", "fgsm", "pgd")
+PARTS = (
+  "calibration", "corruptions", "sequences", "fgsm", "pgd", "pgd_art", "ensemble", "masking",
+)  # fmt: skip
+GRADIENT_ATTACKS = {"fgsm": "FGSM", "pgd": "PGD", "pgd_art": "PGD, ART's defaults,"}
+"""Parts that are one attack at several radii."""
+ATTACKS = {
+  "apgd-ce": "APGD-CE",
+  "apgd-t": "targeted APGD-DLR",
+  "fab-t": "targeted FAB",
+  "square": "Square",
+}
+"""Those of the ensemble."""
+_CLEAN = "accuracy, clean"
+_MASKING = {
+  "pgd-20 linf 128/255": "accuracy, PGD-20 l∞ 128/255",
+  "pgd-100 linf 8/255": "accuracy, PGD-100 l∞ 8/255",
+  "transfer": "accuracy, PGD-20 l∞ 8/255 transferred",
+  "noise linf 8/255": "accuracy, uniform noise l∞ 8/255",
+}
 
 
 def read_suite(run_dir: str | Path, suite: str) -> dict[str, dict[str, Any]]:
@@ -107,17 +130,57 @@ def read_suite(run_dir: str | Path, suite: str) -> dict[str, dict[str, Any]]:
 
 
 def numbers(tables: Mapping[str, Mapping[str, Any]], predictor: str) -> Iterator[Number]:
-  """Every number of the summaries that has a name, in the order of the parts."""
+  """Every number of the summaries that has a name, once, in the order of the parts."""
+  clean = False
   for part, table in tables.items():
     summary = table["summary"].get(predictor, {})
-    if part in ("fgsm", "pgd"):
-      for cell, values in summary.items():
-        label = f"accuracy, {part.upper()} {cell.replace('linf', 'l∞').replace('l2', 'l₂')}"
+    if part in _OF_ATTACKS:
+      for label, values in _OF_ATTACKS[part](part, table, summary):
+        if clean and label == _CLEAN:
+          continue
+        clean = clean or label == _CLEAN
         yield Number(part, label, tuple(values), *_PERCENT)
       continue
     for field, (label, (scale, digits)) in _LABELS.get(part, _LABELS["calibration"]).items():
       if field in summary:
         yield Number(part, label, tuple(summary[field]), scale, digits)
+
+
+def _of_radii(part: str, table: Mapping[str, Any], summary: Mapping[str, Any]) -> Labelled:
+  del table
+  for cell, values in summary.items():
+    label = f"accuracy, {GRADIENT_ATTACKS[part]} {radius(cell)}"
+    yield _CLEAN if cell == "clean" else label, values
+
+
+def _of_ensemble(part: str, table: Mapping[str, Any], summary: Mapping[str, Any]) -> Labelled:
+  del part
+  if not summary:
+    return
+  yield _CLEAN, summary["clean"]
+  attacks = table["settings"]["attacks"]
+  for cell in table["cells"]:
+    for name in attacks[:-1]:
+      yield f"accuracy, {radius(cell)} after {ATTACKS[name]}", summary[f"{cell}/{name}"]
+    yield f"accuracy, {radius(cell)} after the whole ensemble", summary[cell]
+
+
+def _of_masking(part: str, table: Mapping[str, Any], summary: Mapping[str, Any]) -> Labelled:
+  del part, table
+  return ((label, summary[cell]) for cell, label in _MASKING.items() if cell in summary)
+
+
+Labelled = Iterator[tuple[str, Sequence[float]]]
+_OF_ATTACKS: Mapping[str, Callable[..., Labelled]] = {
+  **dict.fromkeys(GRADIENT_ATTACKS, _of_radii),
+  "ensemble": _of_ensemble,
+  "masking": _of_masking,
+}
+
+
+def radius(cell: str) -> str:
+  """ "linf 8/255" as it is written on a page."""
+  return cell.replace("linf", "l∞").replace("l2", "l₂")
 
 
 def predictors(tables: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxnoise import metrics
-from jaxnoise.reporting import _html, _runs, _suite_tables, _svg
+from jaxnoise.reporting import _adversarial_sections, _html, _runs, _suite_tables, _svg
 from jaxnoise.reporting._statistics import estimate
 from jaxnoise.reporting.pages import corruption_table
 from jaxnoise.training import writers
@@ -48,6 +48,12 @@ def write_suite(run_dir: str | Path, suite: str, path: str | Path | None = None)
       _attacks(tables, predictor),
       _calibration(tables, predictor),
     ]
+  elif suite == "adversarial":
+    sections += [
+      _attacks(tables, predictor),
+      _adversarial_sections.ensemble(tables, predictor),
+      _adversarial_sections.masking(tables, predictor),
+    ]
   else:
     sections += [_reliability(name, table, predictor) for name, table in tables.items()]
   return _html.write_page(path, title, sections)
@@ -66,7 +72,9 @@ def suite_lines(run_dir: str | Path, suite: str) -> list[str]:
   seeds = len(next(iter(tables.values()))["seeds"])
   spread = f", mean (min / max) over {seeds} seeds" if seeds > 1 else ""
   head = f"{suite}, {predictor}, in % unless it says otherwise{spread}"
-  return [head, *(f"  {number.label:{width}}  {number.text()}" for number in found)]
+  lines = [head, *(f"  {number.label:{width}}  {number.text()}" for number in found)]
+  verdicts = _adversarial_sections.verdict_lines(tables, predictor)
+  return lines + ["masked gradients", *(f"  {line}" for line in verdicts)] if verdicts else lines
 
 
 def _head(run: _runs.RunRecord, tables: Tables, title: str) -> str:
@@ -109,7 +117,7 @@ def _overview(tables: Tables) -> str:
 
 
 def _how_attacked(settings: Mapping[str, Any]) -> str:
-  steps = next(iter(settings["threats"].values()))["num_steps"]
+  steps = max(threat["num_steps"] for threat in settings["threats"].values())
   runs = settings["restarts"]
   return (
     f"PGD takes {steps} steps of a quarter of the radius from a random start, {runs} "
@@ -196,16 +204,17 @@ the clean first one.</p>
 
 def _attacks(tables: Tables, predictor: str) -> str:
   rows = []
-  for part in ("fgsm", "pgd"):
+  for part, attack in _suite_tables.GRADIENT_ATTACKS.items():
     table = tables.get(part)
     for cell, threat in (table["settings"]["threats"] if table else {}).items():
+      if not threat["num_steps"]:
+        continue
       values = table["cells"][cell][predictor]
-      norm = {"linf": "l∞", "l2": "l₂"}[threat["norm"]]
       runs = table["settings"]["restarts"] if threat["random_start"] else 1
       rows.append(
         [
-          part.upper(),
-          f"{norm} {cell.split()[1]}",
+          attack.rstrip(","),
+          _suite_tables.radius(cell),
           str(threat["num_steps"]),
           str(runs),
           *(
@@ -220,10 +229,21 @@ def _attacks(tables: Tables, predictor: str) -> str:
   if all(row[-1] == "-" for row in rows):
     headings, rows = headings[:-1], [row[:-1] for row in rows]
   shown = _html.table(headings, rows, label="accuracy under attack", kind="numbers")
+  art = ""
+  if "pgd_art" in tables:
+    art = f"\n<p>{html.escape(_ART)}</p>"
   return f"""<h2>Attacks</h2>
 <p>Share of images that are classified correctly and stay so under every run of the attack on the
-network itself. Gradient attacks overrate a network that hides its gradients.</p>
+network itself. Gradient attacks overrate a network that hides its gradients.</p>{art}
 {shown}"""
+
+
+_ART = (
+  "PGD with ART's defaults takes 100 steps of 0.1, longer than the radius, from the image itself, "
+  "so that it jumps between corners of the ball. It is here only because the published tables of "
+  "multiplicative reweighting come from that library and do not say which steps were taken; "
+  "compare networks by the other attacks."
+)
 
 
 def _calibration(tables: Tables, predictor: str) -> str:

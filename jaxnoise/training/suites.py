@@ -14,7 +14,7 @@ import numpy as np
 from jaxnoise import corruptions, evaluation, metrics
 from jaxnoise import data as data_lib
 from jaxnoise.core.errors import InputError, closest
-from jaxnoise.training import final, writers
+from jaxnoise.training import final, suites_adversarial, writers
 from jaxnoise.training.contact import check_applicable, contact_sheets, draws
 from jaxnoise.training.corrupted import corruption_names, load_corrupted
 from jaxnoise.training.restore import Opened
@@ -22,6 +22,7 @@ from jaxnoise.training.restore import Opened
 SUITES: Mapping[str, tuple[str, ...]] = {
   "robustness": ("calibration", "corruptions", "sequences", "fgsm", "pgd"),
   "renditions": ("renditions",),
+  "adversarial": ("fgsm", "pgd", "pgd_art", "ensemble", "masking"),
 }
 """The parts of each suite, in order."""
 ALEXNET = "alexnet"
@@ -44,6 +45,10 @@ class Options:
     frost_path: folder of the official frost textures; "" for generated ice.
     images: of renditions, a folder with one folder for each class.
     batch_size: images at a time; 0 is that of the run's evaluation.
+    epsilon: of the ensemble, l_inf radii as text, such as "8/255".
+    queries: of the ensemble's Square.
+    attack_steps: of the ensemble's Auto-PGD and FAB.
+    surrogate: of the masking check, the run that images are found on; "" is the next seed.
   """
 
   only: tuple[str, ...] = ()
@@ -57,6 +62,13 @@ class Options:
   frost_path: str = ""
   images: str = ""
   batch_size: int = 0
+  epsilon: tuple[str, ...] = ("8/255",)
+  queries: int = 5000
+  attack_steps: int = 100
+  surrogate: str = ""
+
+
+_LEAST = {"limit": 0, "restarts": 1, "batch_size": 0, "queries": 1, "attack_steps": 1}
 
 
 def evaluate(
@@ -87,7 +99,7 @@ def evaluate(
     InputError: for an unknown suite, part or corruption, or an option that does not fit the run.
   """
   parts = chosen_parts(suite, options.only)
-  for name, least in (("limit", 0), ("restarts", 1), ("batch_size", 0)):
+  for name, least in _LEAST.items():
     if getattr(options, name) < least:
       raise InputError(f"{name} is {getattr(options, name)}; it must be {least} or larger")
   subject = _subject(opened, options)
@@ -99,7 +111,7 @@ def evaluate(
   }
   folder = opened.directory / "tables" / suite
   test_set = evaluation.TestSet(subject.test, subject.batch_size, subject.mesh)
-  made = [_MAKERS[part](opened, subject, test_set, options) for part in parts]
+  made = [_MAKERS[suite][part](opened, subject, test_set, options) for part in parts]
   if suite == "robustness":
     _write_contact(folder / "contact.json", subject.test, made, _textures(options, opened), options)
   return evaluation.run_parts(made, folder, about, tell=tell, stop=stop, quiet=quiet)
@@ -292,13 +304,16 @@ def _renditions(
   return dataclasses.replace(part, name=name)
 
 
-_MAKERS: Mapping[str, Callable[..., evaluation.Part]] = {
-  "calibration": _calibration,
-  "corruptions": _corruptions,
-  "sequences": _sequences,
-  "fgsm": _fgsm,
-  "pgd": _pgd,
-  "renditions": _renditions,
+_MAKERS: Mapping[str, Mapping[str, Callable[..., evaluation.Part]]] = {
+  "robustness": {
+    "calibration": _calibration,
+    "corruptions": _corruptions,
+    "sequences": _sequences,
+    "fgsm": _fgsm,
+    "pgd": _pgd,
+  },
+  "renditions": {"renditions": _renditions},
+  "adversarial": suites_adversarial.MAKERS,
 }
 
 
