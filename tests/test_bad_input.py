@@ -7,6 +7,16 @@ from jaxnoise import main as main_lib
 
 SMOKE = "--config=configs/smoke.py"
 DIGITS = "--config=configs/noisymix_digits.py"
+MR = "multiplicative_reweighting"
+
+
+def wrapped(*names):
+  return [SMOKE, f"--config.wrappers={names!r}"]
+
+
+def attacked(method, epsilon):
+  no_policy = "--config.policy.name="
+  return [SMOKE, no_policy, f"--config.method.name={method}", f"--config.method.epsilon={epsilon}"]
 
 
 def npz(folder, **changes):
@@ -72,6 +82,23 @@ CASES = [
   ("padding", [SMOKE, "--config.first.padding=-1"], "config.first: padding"),
   ("mix_groups", [SMOKE, "--config.method.mix_groups=3"], "config.method.mix_groups is 3"),
   ("wrapper_args", [SMOKE, "--config.wrapper_args.with_ema.decay=0.9"], "config.wrapper_args"),
+  ("eta", [*wrapped(MR), f"--config.wrapper_args.{MR}.eta=-0.1"], f"args.{MR}: {MR}'s eta is -0.1"),
+  ("wrapped_twice", wrapped(MR, "with_ema", MR), f"{MR} wraps noisymix twice"),
+  ("drawn_twice", wrapped("random_weighting", "random_weighting"), "wraps noisymix twice"),
+  ("averaged_twice", wrapped("with_ema", MR, "with_ema"), "twice; name it once in config.wrappers"),
+  (
+    "two_averages",
+    [*wrapped("with_ema"), "--config.method.name=nrd", "--config.policy.name="],
+    "with_ema cannot wrap nrd",
+  ),
+  (
+    "no_labelled_term",
+    [*wrapped(MR), "--config.policy.name=", "--config.method.name=elr_plus"],
+    f"{MR} cannot wrap elr_plus",
+  ),
+  ("free_at_epsilon", attacked("free_at", 8.0), "config.method.epsilon is 8.0; pixels lie in [0,"),
+  ("pgd_at_epsilon", attacked("pgd_at", -0.1), "config.method.epsilon is -0.1"),
+  ("trades_epsilon", attacked("trades", 1.5), "config.method.epsilon is 1.5"),
   ("teacher_is_no_run", [SMOKE, "--config.teacher=nowhere"], "nowhere"),
   ("init_is_no_run", [SMOKE, "--config.init_from=nowhere"], "nowhere"),
   ("init_is_no_file", [SMOKE, "--config.init_from=no.safetensors"], "config.init_from is no.safe"),

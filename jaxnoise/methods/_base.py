@@ -78,10 +78,10 @@ def require_labelled(inner: Method, wrapper: str) -> None:
   if not inner.labelled:
     raise InputError(
       f"{wrapper} cannot wrap {inner.name}: it has no single labelled term per example to weigh; "
-      "wrap a method with one labelled term and one network"
+      "wrap a method with one labelled term and one network, or leave it out of config.wrappers"
     )
   if wrapper in inner.wrappers:
-    raise InputError(f"{wrapper} wraps {inner.name} twice; apply it once")
+    raise InputError(f"{wrapper} wraps {inner.name} twice; name it once in config.wrappers")
 
 
 def with_batch(

@@ -32,6 +32,7 @@ def free_at(
   step_size: float | None = None,
   replays: int = 4,
   alpha: float = 0.0,
+  unweighted_ascent: bool = False,
   first: _base.Transform = augment.identity,
   mix_groups: int = 1,
 ) -> Method:
@@ -44,6 +45,11 @@ def free_at(
   rows. The network is in train mode throughout, and all replays of a batch see the same crop (and
   the same mixture).
 
+  Example weights reach the ascent too. Where no statistics tie the images of a batch together, a
+  positive weight leaves the signs of an image's gradient as they are, and an image of weight 0,
+  such as `random_weighting` draws, is not attacked. Batch norm in train mode ties them: very
+  unequal weights then turn a good part of the signs.
+
   Args:
     network: the model.
     spec: `num_classes`, `batch_size` and `image_shape` are used.
@@ -53,6 +59,9 @@ def free_at(
     alpha: of mixup's Beta(alpha, alpha); 0 for no mixing. delta is added to the mixed image, and
       the loss is that of `mixup`: weights travel with the labels. Multiplicative reweighting has 1
       with SGD, 0.1 with Adam.
+    unweighted_ascent: take g_delta from the mean CE without weights, at the price of a second
+      backward in batches that have them; g_theta stays that of the weighted one. False for the
+      joint gradient.
     first: (rng, image) -> image, the crop and flip.
     mix_groups: partners are drawn within so many groups of the batch.
 
@@ -60,7 +69,8 @@ def free_at(
     InputError: for an epsilon outside [0, 1], a negative step or alpha, replays < 1, or groups that
       do not divide every batch.
 
-  Source: Shafahi et al. (2019), Algorithm 1; with mixing, multiplicative reweighting.
+  Source: Shafahi et al. (2019), Algorithm 1; with mixing, multiplicative reweighting, which does
+    not say whose gradient the perturbation follows under weights.
 
   Example:
     >>> from jaxnoise import core, methods, models
@@ -69,11 +79,8 @@ def free_at(
     >>> methods.free_at(network, spec=spec, replays=2).replays
     2
   """
-  if not 0 <= epsilon <= 1:
-    raise InputError(f"config.method.epsilon is {epsilon}; pixels lie in [0, 1], so must epsilon")
   step_size = epsilon if step_size is None else step_size
-  if step_size < 0:
-    raise InputError(f"config.method.step_size is {step_size}; it must be 0 or larger")
+  _adversarial.check_ascent(spec, epsilon=epsilon, step_size=step_size, steps=1)
   if replays < 1:
     raise InputError(f"config.method.replays is {replays}; it must be 1 or larger")
   _mixed.check(alpha, spec, mix_groups)
@@ -84,47 +91,64 @@ def free_at(
     shape = (spec.batch_size, *spec.image_shape)
     return state.with_method_state(name, {"delta": jnp.zeros(shape)})
 
-  def objective(state: TrainState, params: Params, delta: Array, batch: Batch, rng: PRNGKey):
+  def drawn(state: TrainState, batch: Batch, rng: PRNGKey) -> tuple[_adversarial.Examples, PRNGKey]:
     streams = Streams(rng)
-    image = transform(streams("augment"), batch["image"])
     clean = _adversarial.examples(
       streams,
-      image,
+      transform(streams("augment"), batch["image"]),
       batch,
       alpha=alpha,
       mix_groups=mix_groups,
       num_classes=spec.num_classes,
     )
-    image = jnp.clip(clean.image + delta, 0.0, 1.0)
     # The key of the step is that of the batch, so that views agree; dropout differs by replay.
-    dropout = jax.random.fold_in(streams("dropout"), state.step % replays)
+    return clean, jax.random.fold_in(streams("dropout"), state.step % replays)
+
+  def forward(state: TrainState, params: Params, delta: Array, clean, dropout: PRNGKey):
+    image = jnp.clip(clean.image + delta, 0.0, 1.0)
     out = network.apply(params, state.batch_stats, image, train=True, rng=dropout)
+    return out.logits, out.batch_stats
+
+  def score(logits: Array, clean: _adversarial.Examples):
     loss, per_example, metrics = _mixed.mixup_objective(
-      out.logits,
+      logits,
       clean.targets,
       clean.partner_targets,
       clean.lam,
       weight=clean.weight,
       partner_weight=clean.partner_weight,
     )
-    return loss, Aux(out.batch_stats, per_example, metrics)
+    return loss, (per_example, metrics)
 
   def rows(state: TrainState, batch: Batch) -> Array:
     return state.method_state[name]["delta"][: batch["label"].shape[0]]
 
   def loss_fn(state: TrainState) -> LossFn:
-    return lambda params, batch, rng: objective(state, params, rows(state, batch), batch, rng)
+    def fn(params: Params, batch: Batch, rng: PRNGKey) -> tuple[Array, Aux]:
+      clean, dropout = drawn(state, batch, rng)
+      logits, batch_stats = forward(state, params, rows(state, batch), clean, dropout)
+      loss, (per_example, metrics) = score(logits, clean)
+      return loss, Aux(batch_stats, per_example, metrics)
+
+    return fn
 
   def value_and_grad(state: TrainState) -> GradFn:
-    joint = jax.value_and_grad(
-      lambda both, batch, rng: objective(state, *both, batch, rng), has_aux=True
-    )
-
     def fn(params: Params, batch: Batch, rng: PRNGKey):
+      clean, dropout = drawn(state, batch, rng)
       delta = rows(state, batch)
-      (loss, aux), (grads, ascent) = joint((params, delta), batch, rng)
+      logits, backward, batch_stats = jax.vjp(
+        lambda params, delta: forward(state, params, delta, clean, dropout),
+        params,
+        delta,
+        has_aux=True,
+      )
+      (loss, (per_example, metrics)), slope = jax.value_and_grad(score, has_aux=True)(logits, clean)
+      grads, ascent = backward(slope)
+      if unweighted_ascent and clean.weight is not None:
+        bare = clean._replace(weight=None, partner_weight=None)
+        _, ascent = backward(jax.grad(score, has_aux=True)(logits, bare)[0])
       delta = jnp.clip(delta + step_size * jnp.sign(ascent), -epsilon, epsilon)
-      return (loss, aux._replace(extra=delta)), grads
+      return (loss, Aux(batch_stats, per_example, metrics, delta)), grads
 
     return fn
 

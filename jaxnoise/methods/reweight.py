@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -177,15 +178,15 @@ def _real_rows(mask: Array) -> Array:
 
 
 def _check(eta, milestones, factor, max_weight, mode, augmented, first):
-  if not eta >= 0:
-    raise InputError(f"{_NAME}'s eta is {eta}; it must be 0 or larger")
-  if any(m != int(m) or m < 1 for m in milestones):
+  if not 0 <= eta < math.inf:
+    raise InputError(f"{_NAME}'s eta is {eta}; it must be a finite number, 0 or larger")
+  if any(not 1 <= m < math.inf or m != int(m) for m in milestones):
     raise InputError(
       f"{_NAME}'s milestones are {tuple(milestones)}; they count finished epochs, each a whole "
       "number from 1 on"
     )
-  if not factor > 0:
-    raise InputError(f"{_NAME}'s factor is {factor}; it must be larger than 0")
+  if not 0 < factor < math.inf:
+    raise InputError(f"{_NAME}'s factor is {factor}; it must be a finite number larger than 0")
   if max_weight is not None and not 0 < max_weight < 1:
     raise InputError(
       f"{_NAME}'s max_weight is {max_weight}; it must lie in (0, 1), or be None for no cap"

@@ -48,7 +48,7 @@ def track_losses(inner: Method, *, spec: Spec) -> Method:
     ('track_losses',)
   """
   if NAME in inner.wrappers:
-    raise InputError(f"{NAME} wraps {inner.name} twice; apply it once")
+    raise InputError(f"{NAME} wraps {inner.name} twice; name it once in config.wrappers")
 
   def init_state(state: TrainState) -> TrainState:
     state = inner.init_state(state)

@@ -18,8 +18,9 @@ from jaxnoise.methods import _base
 def random_weighting(inner: Method) -> Method:
   """Weighs the examples of each batch by w_i = max(z_i, 0) / sum_j max(z_j, 0), z ~ N(0, 1).
 
-  Drawn afresh at every step; if no z_i is positive, the weights are equal. The weights are written
-  to `batch["weight"]`, and the inner method divides by their sum.
+  Drawn afresh for every batch (its replays share them); if no z_i is positive, the weights are
+  equal. They are written to `batch["weight"]`, times what an outer wrapper wrote there, and the
+  inner method divides by their sum.
 
   Args:
     inner: a method with one labelled term per example.
@@ -75,8 +76,8 @@ def with_ema(inner: Method, *, decay: float = 0.999) -> Method:
     The method with one more predictor, "ema": its headline, of the averages.
 
   Raises:
-    InputError: for a decay outside [0, 1), and, at initialisation, when another part of the method
-      owns `ema_params` already.
+    InputError: for a decay outside [0, 1), for a method already wrapped by this, and, at
+      initialisation, when another part of the method owns `ema_params` already.
 
   Source: Polyak and Juditsky (1992); Tarvainen and Valpola (2017), eq. (1).
 
@@ -89,13 +90,15 @@ def with_ema(inner: Method, *, decay: float = 0.999) -> Method:
   """
   if not 0 <= decay < 1:
     raise InputError(f"with_ema's decay is {decay}; it must lie in [0, 1)")
+  if "with_ema" in inner.wrappers:
+    raise InputError(f"with_ema wraps {inner.name} twice; name it once in config.wrappers")
 
   def init_state(state: TrainState) -> TrainState:
     state = inner.init_state(state)
     if state.ema_params is not None:
       raise InputError(
-        f"with_ema cannot wrap {inner.name}: ema_params has an owner already (an inner with_ema, "
-        f"or {inner.name} itself); leave one of the two out"
+        f"with_ema cannot wrap {inner.name}: ema_params has an owner already, "
+        f"{inner.name} itself or a wrapper within; leave with_ema out of config.wrappers"
       )
     # Copies: the step donates its state, and one buffer cannot be donated twice.
     return state.replace(

@@ -113,9 +113,10 @@ def train(
     2
   """
   workdir = Path(workdir)
+  programs = Programs(run)
+  programs.init_shapes()  # what an initial state refuses is refused before anything is written
   record = rundir.claim(run, workdir)
   label_noise_table.store(run, workdir)
-  programs = Programs(run)
   saver = checkpoint.Checkpointer(
     workdir / "checkpoints",
     keep=run.config["checkpoint"]["keep"],

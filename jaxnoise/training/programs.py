@@ -60,16 +60,17 @@ class Programs:
       )
     self.pass_steps = step_lib.pass_steps(method, spec)
 
+    # Its shapes and its values are of one tracing.
+    self._jit_init = jax.jit(self._init, out_shardings=sharding.replicated(run.mesh))
     self.all_finite = jax.jit(_all_finite)
 
   def init(self) -> TrainState:
     """The state at step 0, made under jit on every device of the mesh."""
-    fn = jax.jit(self._init, out_shardings=sharding.replicated(self.run.mesh))
-    return fn(*self._init_arguments())
+    return self._jit_init(*self._init_arguments())
 
   def init_shapes(self) -> TrainState:
     """The shapes of that state; nothing is computed."""
-    return jax.eval_shape(self._init, *self._init_arguments())
+    return self._jit_init.eval_shape(*self._init_arguments())
 
   def _init(self, root: PyTree, given: Mapping[str, PyTree]) -> TrainState:
     run = self.run

@@ -182,10 +182,9 @@ def test_with_ema_averages_by_hand_and_predicts_with_it():
 
 
 def test_two_owners_of_the_average_are_refused():
-  _, method, state = make("with_ema(noisymix)")
-  again = methods.with_ema(method)
-  with pytest.raises(InputError, match="with_ema cannot wrap noisymix: ema_params has an owner"):
-    again.init_state(state.replace(ema_params=None, ema_batch_stats=None))
+  method = compiled("with_ema(noisymix)")[0]
+  with pytest.raises(InputError, match=r"with_ema wraps noisymix twice.*config\.wrappers"):
+    methods.with_ema(methods.random_weighting(method))
 
 
 # --- replays and their own gradient --------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Multiplicative reweighting: the authors' numbers, every inner method by hand, and its passes."""
+"""Multiplicative reweighting: the authors' numbers, the weights of a batch, and its passes."""
 
 import dataclasses
 
@@ -14,15 +14,6 @@ from tests.toy import toy_batch, toy_network
 
 EXACT = {"rtol": 1e-7, "atol": 1e-9}
 NAME = "multiplicative_reweighting"
-INNER = {
-  "erm": lambda n: methods.erm(n, spec=SPEC),
-  "mixup": lambda n: methods.mixup(n, spec=SPEC),
-  "noisymix": lambda n: methods.noisymix(
-    n, spec=SPEC, stages=(0,), add_noise=0.0, mult_noise=0.0, policy=None
-  ),
-  "nrd": lambda n: methods.nrd(n, spec=SPEC, teacher_policy=None),
-  "free_at": lambda n: methods.free_at(n, spec=SPEC, replays=2),
-}
 INDEX = jnp.array([7, 0, 3, 11, 4, 2])
 LOSS_SUM = jnp.array([0.5, 9, 2, 14, 0.25, 9, 9, 3, 9, 9, 9, 30.0])
 
@@ -98,44 +89,7 @@ def test_step_equals_authors_code(golden, monkeypatch, case):
       np.testing.assert_allclose(np.moveaxis(aux.batch_stats["image"], 3, 1), seen, **EXACT)
 
 
-# --- over other methods --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-  "name",
-  # The authors' numbers are those of mixup too.
-  [pytest.param(k, marks=[pytest.mark.slow] if k == "mixup" else []) for k in INNER],
-)
-def test_over_a_method(name, monkeypatch):
-  """Equal sums are the bare method, a common constant is nothing, and one value by hand."""
-  perm, lam = np.array([2, 0, 5, 3, 1, 4]), 0.3
-  monkeypatch.setattr(augment, "sample_partners", lambda *_: jnp.asarray(perm)[None])
-  monkeypatch.setattr(augment, "sample_coefficient", lambda *_: jnp.asarray(lam))
-  network = toy_network()
-  inner = INNER[name](network)
-  method = wrap(inner, eta=0.25)
-  assert method.wrappers == (NAME,) and method.replays == inner.replays
-  state, batch, key = start(method), {**toy_batch(), "index": INDEX}, jax.random.key(4)
-
-  tables = [jnp.full(12, 7.0), LOSS_SUM, LOSS_SUM + 1024]
-  run = jax.jit(lambda table: method.grad_fn(with_sum(state, table))(state.params, batch, key))
-  ((equal, _), grads), ((value, aux), _), ((shifted, _), _) = map(run, tables)
-  (bare, bare_aux), bare_grads = jax.jit(inner.grad_fn(state))(state.params, batch, key)
-  np.testing.assert_allclose(equal, bare, rtol=1e-6)
-  for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(bare_grads), strict=True):
-    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
-  np.testing.assert_array_equal(value, shifted)
-  assert abs(value - bare) > 1e-3
-  # What a method says of its examples is not weighted.
-  np.testing.assert_allclose(aux.per_example, bare_aux.per_example, rtol=1e-6)
-
-  w, own = by_hand(LOSS_SUM, INDEX, 0.25), np.asarray(bare_aux.per_example)
-  expected = np.sum(w * own)
-  if name in ("mixup", "noisymix"):  # the copies of one view agree: no stability term
-    x = lam * batch["image"] + (1 - lam) * batch["image"][perm]
-    other = cross_entropy_of(state, x, batch["label"][perm], train=True)
-    expected = np.sum(lam * w * own + (1 - lam) * w[perm] * other)
-  np.testing.assert_allclose(value, expected, rtol=1e-5)
+# --- the weights of a batch -----------------------------------------------------------------------
 
 
 def weight_seen(**arguments):
@@ -190,22 +144,6 @@ def test_cap_is_that_of_all_weights():
   # 1/3 at most, the others times 1 + (0.6 - 1/3) / 0.4.
   w = np.array([1 / 3, 0.2 / 3, 0.1])
   np.testing.assert_allclose(got, w / w.sum(), rtol=1e-5)
-
-
-def test_under_an_average():
-  """with_ema around it trains as it does and leaves its table alone; NRD has its own average."""
-  method = methods.with_ema(wrap(), decay=0.5)
-  state = start(method)
-  moved = with_sum(state, LOSS_SUM).replace(params=jax.tree.map(lambda x: x + 1, state.params))
-  after = method.post_step(moved, toy_batch(), None, jax.random.key(0))
-  np.testing.assert_array_equal(after.method_state[NAME]["loss_sum"], LOSS_SUM)
-  np.testing.assert_allclose(after.ema_params["b3"], state.params["b3"] + 0.5)
-  tables = {f"{NAME}/loss": jnp.ones(12)}
-  passed = method.after_pass(after, tables, jax.random.key(0))
-  np.testing.assert_array_equal(passed.method_state[NAME]["loss_sum"], LOSS_SUM + 1)
-  again = methods.with_ema(wrap(INNER["nrd"](toy_network())))
-  with pytest.raises(InputError, match="with_ema cannot wrap nrd: ema_params has an owner"):
-    start(again)
 
 
 # --- the pass over the training set --------------------------------------------------------------
@@ -313,8 +251,9 @@ def test_the_pass_of_the_inner_method_runs_too():
 @pytest.mark.parametrize(
   ("build", "message"),
   [
-    (lambda: wrap(eta=-0.01), "multiplicative_reweighting's eta is -0.01; it must be 0 or larger"),
+    (lambda: wrap(eta=-0.01), "multiplicative_reweighting's eta is -0.01; it must be a finite"),
     (lambda: wrap(eta=float("nan")), "eta is nan"),
+    (lambda: wrap(eta=float("inf")), "eta is inf"),
     (lambda: wrap(wrap()), "multiplicative_reweighting wraps erm twice"),
     (
       lambda: wrap(methods.dividemix(toy_network(), spec=SPEC._replace(pools={"train": 12}))),
@@ -325,7 +264,9 @@ def test_the_pass_of_the_inner_method_runs_too():
     (lambda: wrap(updates_per_epoch=0), "updates_per_epoch is 0"),
     (lambda: wrap(milestones=(0, 2)), r"milestones are \(0, 2\)"),
     (lambda: wrap(milestones=(1.5,)), r"milestones are \(1.5,\)"),
+    (lambda: wrap(milestones=(float("nan"),)), r"milestones are \(nan,\)"),
     (lambda: wrap(factor=0.0), "factor is 0.0"),
+    (lambda: wrap(factor=float("inf")), "factor is inf"),
     (lambda: wrap(max_weight=1.0), "max_weight is 1.0"),
     (lambda: wrap(mode="evaluation"), "mode is 'evaluation', no such choice.*eval"),
     (lambda: wrap(augmented=True), "has no `first`"),
