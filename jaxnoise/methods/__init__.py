@@ -14,7 +14,14 @@ from jaxnoise.methods.augmix import augmix as augmix
 from jaxnoise.methods.co_teaching import co_teaching as co_teaching
 from jaxnoise.methods.co_teaching import co_teaching_objective as co_teaching_objective
 from jaxnoise.methods.cutmix import cutmix as cutmix
+from jaxnoise.methods.distill import fickle_teacher as fickle_teacher
 from jaxnoise.methods.distill import knowledge_distillation as knowledge_distillation
+from jaxnoise.methods.distill import messy_collaboration as messy_collaboration
+from jaxnoise.methods.distill import redraw_labels as redraw_labels
+from jaxnoise.methods.distill import soft_randomization as soft_randomization
+from jaxnoise.methods.distill_features import attention_transfer as attention_transfer
+from jaxnoise.methods.distill_features import rkd as rkd
+from jaxnoise.methods.distill_features import similarity_preserving as similarity_preserving
 from jaxnoise.methods.dividemix import dividemix as dividemix
 from jaxnoise.methods.dynamic_bootstrap import dynamic_bootstrap as dynamic_bootstrap
 from jaxnoise.methods.dynamic_bootstrap import (
@@ -40,6 +47,7 @@ from jaxnoise.methods.pgd_at import fast_at as fast_at
 from jaxnoise.methods.pgd_at import pgd_at as pgd_at
 from jaxnoise.methods.puzzlemix import puzzlemix as puzzlemix
 from jaxnoise.methods.reweight import multiplicative_reweighting as multiplicative_reweighting
+from jaxnoise.methods.self_distillation import self_distillation as self_distillation
 from jaxnoise.methods.track import track_losses as track_losses
 from jaxnoise.methods.trades import trades as trades
 from jaxnoise.methods.trades import trades_objective as trades_objective

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxnoise import methods
 from jaxnoise.core import Spec
 from jaxnoise.methods import _base
+from tests.methods.teachers import featured
 from tests.toy import toy_batch
 
 SPEC = Spec(
@@ -60,6 +61,12 @@ CASES = {
   "trades": lambda n: (methods.trades(n, spec=SPEC, steps=2, first=shift), None),
   "knowledge_distillation": lambda n: (
     methods.knowledge_distillation(n, spec=SPEC, teacher_network=n, first=jitter),
+    teacher_of(n),
+  ),
+  "rkd": lambda n: (
+    methods.rkd(
+      featured(), spec=SPEC, teacher_network=featured(0.5), alpha=0.9, fickle=True, first=shift
+    ),
     teacher_of(n),
   ),
   "gjs": lambda n: (methods.gjs(n, spec=SPEC, first=shift), None),
