@@ -22,6 +22,7 @@ CASES = [
   ("binary_cross_entropy", lambda z: losses.binary_cross_entropy(z, SOFT), (4, K)),
   ("hinton", lambda z: losses.hinton(z, TEACHER), (4, K)),
   ("hinton_reverse", lambda z: losses.hinton(z, TEACHER, reverse=True), (4, K)),
+  ("half_squared_error", lambda z: losses.half_squared_error(z, TEACHER), (4, K)),
   ("jensen_shannon", losses.jensen_shannon, (4, 3, K)),
   (
     "jensen_shannon_weighted",

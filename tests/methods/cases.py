@@ -63,6 +63,12 @@ CASES = {
     methods.knowledge_distillation(n, spec=SPEC, teacher_network=n, first=jitter),
     teacher_of(n),
   ),
+  "self_distillation": lambda n: (
+    methods.self_distillation(
+      n, spec=SPEC, teacher_network=n, noise="gaussian", scale=0.5, first=shift
+    ),
+    teacher_of(n),
+  ),
   "rkd": lambda n: (
     methods.rkd(
       featured(), spec=SPEC, teacher_network=featured(0.5), alpha=0.9, fickle=True, first=shift
