@@ -113,7 +113,8 @@ def sample_auto_augment(
 
   Example:
     >>> import jax
-    >>> sample_auto_augment(jax.random.key(0), (32, 32)).op_index.shape
+    >>> draw = jax.jit(sample_auto_augment, static_argnums=1)
+    >>> draw(jax.random.key(0), (32, 32)).op_index.shape
     (2,)
   """
   return sample_policy(rng, size, auto_augment_table(policy, tuple(size)))
@@ -149,7 +150,7 @@ def auto_augment(
 
   Example:
     >>> import jax, jax.numpy as jnp
-    >>> auto_augment(jax.random.key(0), jnp.full((8, 8, 3), 0.5)).shape
+    >>> jax.jit(auto_augment)(jax.random.key(0), jnp.full((8, 8, 3), 0.5)).shape
     (8, 8, 3)
   """
   table = auto_augment_table(policy, image.shape[:2])

@@ -29,8 +29,8 @@ def autocontrast(image: Array) -> Array:
   Source: PIL's `ImageOps.autocontrast` with cutoff 0.
 
   Example:
-    >>> import jax.numpy as jnp
-    >>> autocontrast(jnp.array([[[10], [15], [20]]], jnp.uint8)).ravel().tolist()
+    >>> import jax, jax.numpy as jnp
+    >>> jax.jit(autocontrast)(jnp.array([[[10], [15], [20]]], jnp.uint8)).ravel().tolist()
     [0, 127, 255]
   """
   level = image.astype(jnp.float32)
@@ -55,9 +55,10 @@ def equalize(image: Array) -> Array:
   Source: PIL's `ImageOps.equalize`.
 
   Example:
-    >>> import jax.numpy as jnp
+    >>> import jax, jax.numpy as jnp
     >>> image = jnp.arange(0, 128, dtype=jnp.uint8).repeat(8).reshape(32, 32, 1)
-    >>> equalize(image)[0, 8, 0].item(), equalize(image).max().item()
+    >>> equal = jax.jit(equalize)(image)
+    >>> equal[0, 8, 0].item(), equal.max().item()
     (3, 255)
   """
   channels = image.shape[-1]
@@ -85,8 +86,8 @@ def posterize(image: Array, bits: Array | float) -> Array:
   Source: PIL's `ImageOps.posterize`.
 
   Example:
-    >>> import jax.numpy as jnp
-    >>> posterize(jnp.array([[[255, 100, 7]]], jnp.uint8), 3).ravel().tolist()
+    >>> import jax, jax.numpy as jnp
+    >>> jax.jit(posterize)(jnp.array([[[255, 100, 7]]], jnp.uint8), 3).ravel().tolist()
     [224, 96, 0]
   """
   dropped = 8 - jnp.asarray(bits).astype(jnp.int32)
@@ -154,8 +155,8 @@ def luma(image: Array) -> Array:
     InputError: if there are neither one nor three channels.
 
   Example:
-    >>> import jax.numpy as jnp
-    >>> luma(jnp.array([[[255, 0, 0], [0, 255, 0]]], jnp.uint8)).tolist()
+    >>> import jax, jax.numpy as jnp
+    >>> jax.jit(luma)(jnp.array([[[255, 0, 0], [0, 255, 0]]], jnp.uint8)).tolist()
     [[76, 150]]
   """
   channels = image.shape[-1]
@@ -182,8 +183,8 @@ def blend(degenerate: Array, image: Array, factor: Array | float) -> Array:
   Source: PIL's `Image.blend`.
 
   Example:
-    >>> import jax.numpy as jnp
-    >>> blend(jnp.array(10), jnp.array([[[40]]], jnp.uint8), 0.25).item()
+    >>> import jax, jax.numpy as jnp
+    >>> jax.jit(blend)(jnp.array(10), jnp.array([[[40]]], jnp.uint8), 0.25).item()
     17
   """
   base = jnp.broadcast_to(degenerate, image.shape).astype(jnp.float32)
@@ -197,8 +198,8 @@ def color(image: Array, factor: Array | float) -> Array:
   Source: PIL's `ImageEnhance.Color`.
 
   Example:
-    >>> import jax.numpy as jnp
-    >>> color(jnp.array([[[255, 0, 0]]], jnp.uint8), 0.5).ravel().tolist()
+    >>> import jax, jax.numpy as jnp
+    >>> jax.jit(color)(jnp.array([[[255, 0, 0]]], jnp.uint8), 0.5).ravel().tolist()
     [165, 38, 38]
   """
   return blend(luma(image)[:, :, None], image, factor)
@@ -210,8 +211,8 @@ def contrast(image: Array, factor: Array | float) -> Array:
   Source: PIL's `ImageEnhance.Contrast`.
 
   Example:
-    >>> import jax.numpy as jnp
-    >>> contrast(jnp.array([[[0], [100]]], jnp.uint8), 0.5).ravel().tolist()
+    >>> import jax, jax.numpy as jnp
+    >>> jax.jit(contrast)(jnp.array([[[0], [100]]], jnp.uint8), 0.5).ravel().tolist()
     [25, 75]
   """
   grey = luma(image)
@@ -225,8 +226,8 @@ def brightness(image: Array, factor: Array | float) -> Array:
   Source: PIL's `ImageEnhance.Brightness`.
 
   Example:
-    >>> import jax.numpy as jnp
-    >>> brightness(jnp.array([[[0], [101]]], jnp.uint8), 0.5).ravel().tolist()
+    >>> import jax, jax.numpy as jnp
+    >>> jax.jit(brightness)(jnp.array([[[0], [101]]], jnp.uint8), 0.5).ravel().tolist()
     [0, 50]
   """
   return blend(jnp.zeros((), jnp.uint8), image, factor)
@@ -240,9 +241,9 @@ def sharpness(image: Array, factor: Array | float) -> Array:
   Source: PIL's `ImageEnhance.Sharpness`.
 
   Example:
-    >>> import jax.numpy as jnp
+    >>> import jax, jax.numpy as jnp
     >>> image = jnp.zeros((3, 3, 1), jnp.uint8).at[1, 1, 0].set(130)
-    >>> sharpness(image, 0.0)[1, 1, 0].item()
+    >>> jax.jit(sharpness)(image, 0.0)[1, 1, 0].item()
     50
   """
   height, width, _ = image.shape
@@ -276,8 +277,8 @@ def hue(image: Array, turns: Array | float) -> Array:
   Source: torchvision's `adjust_hue` of a PIL image.
 
   Example:
-    >>> import jax.numpy as jnp
-    >>> hue(jnp.array([[[200, 0, 0]]], jnp.uint8), 1 / 3).ravel().tolist()
+    >>> import jax, jax.numpy as jnp
+    >>> jax.jit(hue)(jnp.array([[[200, 0, 0]]], jnp.uint8), 1 / 3).ravel().tolist()
     [0, 200, 0]
   """
   channels = image.shape[-1]

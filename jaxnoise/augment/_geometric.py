@@ -32,7 +32,9 @@ def displacements(parameter: Array | float, height: int, width: int) -> Array:
     [5, 2, 3] float32 in the order of `GEOMETRIC`, to be used with `affine`.
 
   Example:
-    >>> displacements(2.0, 32, 32)[GEOMETRIC.index("translate_x")].tolist()
+    >>> import jax
+    >>> moves = jax.jit(displacements, static_argnums=(1, 2))(2.0, 32, 32)
+    >>> moves[GEOMETRIC.index("translate_x")].tolist()
     [[0.0, 0.0, 2.0], [0.0, 0.0, 0.0]]
   """
   p = jnp.asarray(parameter, jnp.float32)
@@ -68,9 +70,9 @@ def affine(image: Array, displacement: Array, *, fill: Fill = 0.0) -> Array:
   Source: behaviour of PIL's `Image.transform` with AFFINE and BILINEAR.
 
   Example:
-    >>> import jax.numpy as jnp
+    >>> import jax, jax.numpy as jnp
     >>> image = jnp.arange(4.0).reshape(1, 4, 1)
-    >>> affine(image, jnp.array([[0, 0, 0.5], [0, 0, 0]]), fill=9.0).ravel().tolist()
+    >>> jax.jit(affine)(image, jnp.array([[0, 0, 0.5], [0, 0, 0]]), fill=9.0).ravel().tolist()
     [0.5, 1.5, 2.5, 9.0]
   """
   height, width, channels = image.shape
@@ -119,10 +121,10 @@ def affine_nearest(image: Array, displacement: Array, *, fill: Fill = 0.0) -> Ar
   Source: behaviour of PIL's `Image.transform` with AFFINE and NEAREST.
 
   Example:
-    >>> import jax.numpy as jnp
+    >>> import jax, jax.numpy as jnp
     >>> image = jnp.arange(4.0).reshape(1, 4, 1)
     >>> move = jnp.array([[0, 0, 0.7], [0, 0, 0]])
-    >>> affine_nearest(image, move, fill=9.0).ravel().tolist()
+    >>> jax.jit(affine_nearest)(image, move, fill=9.0).ravel().tolist()
     [1.0, 2.0, 3.0, 9.0]
   """
   height, width, channels = image.shape
@@ -168,8 +170,8 @@ def rotate(image: Array, degrees: Array | float, *, fill: Fill = 0.0) -> Array:
   Source: PIL's `Image.rotate` with BILINEAR, for angles between -90 and 90 degrees.
 
   Example:
-    >>> import jax.numpy as jnp
-    >>> rotate(jnp.ones((4, 4, 1)), 30.0)[1, 1, 0].item()
+    >>> import jax, jax.numpy as jnp
+    >>> jax.jit(rotate)(jnp.ones((4, 4, 1)), 30.0)[1, 1, 0].item()
     1.0
   """
   return _apply("rotate", image, degrees, fill)
@@ -186,8 +188,8 @@ def shear_x(image: Array, shear: Array | float, *, fill: Fill = 0.0) -> Array:
   Source: PIL's `Image.transform` with coefficients (1, shear, 0, 0, 1, 0).
 
   Example:
-    >>> import jax.numpy as jnp
-    >>> shear_x(jnp.arange(3.0).reshape(1, 3, 1), 2.0).ravel().tolist()
+    >>> import jax, jax.numpy as jnp
+    >>> jax.jit(shear_x)(jnp.arange(3.0).reshape(1, 3, 1), 2.0).ravel().tolist()
     [1.0, 2.0, 0.0]
   """
   return _apply("shear_x", image, shear, fill)
@@ -197,8 +199,8 @@ def shear_y(image: Array, shear: Array | float, *, fill: Fill = 0.0) -> Array:
   """Shears one image along its columns: y_in = y + shear * x. See `shear_x`.
 
   Example:
-    >>> import jax.numpy as jnp
-    >>> shear_y(jnp.ones((3, 3, 1)), 2.0)[0, :, 0].tolist()
+    >>> import jax, jax.numpy as jnp
+    >>> jax.jit(shear_y)(jnp.ones((3, 3, 1)), 2.0)[0, :, 0].tolist()
     [1.0, 0.0, 0.0]
   """
   return _apply("shear_y", image, shear, fill)
@@ -215,8 +217,8 @@ def translate_x(image: Array, pixels: Array | float, *, fill: Fill = 0.0) -> Arr
   Source: PIL's `Image.transform` with coefficients (1, 0, pixels, 0, 1, 0).
 
   Example:
-    >>> import jax.numpy as jnp
-    >>> translate_x(jnp.arange(4.0).reshape(1, 4, 1), 1, fill=9.0).ravel().tolist()
+    >>> import jax, jax.numpy as jnp
+    >>> jax.jit(translate_x)(jnp.arange(4.0).reshape(1, 4, 1), 1, fill=9.0).ravel().tolist()
     [1.0, 2.0, 3.0, 9.0]
   """
   return _apply("translate_x", image, pixels, fill)
@@ -226,8 +228,8 @@ def translate_y(image: Array, pixels: Array | float, *, fill: Fill = 0.0) -> Arr
   """Moves one image upwards: y_in = y + pixels. See `translate_x`.
 
   Example:
-    >>> import jax.numpy as jnp
-    >>> translate_y(jnp.arange(3.0).reshape(3, 1, 1), 1).ravel().tolist()
+    >>> import jax, jax.numpy as jnp
+    >>> jax.jit(translate_y)(jnp.arange(3.0).reshape(3, 1, 1), 1).ravel().tolist()
     [1.0, 2.0, 0.0]
   """
   return _apply("translate_y", image, pixels, fill)

@@ -125,7 +125,8 @@ def sample_torchvision_augmix(
 
   Example:
     >>> import jax
-    >>> sample_torchvision_augmix(jax.random.key(0), (32, 32)).op_param.shape
+    >>> draw = jax.jit(sample_torchvision_augmix, static_argnums=1)
+    >>> draw(jax.random.key(0), (32, 32)).op_param.shape
     (3, 3)
   """
   _check(width, depth)

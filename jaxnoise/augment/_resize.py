@@ -90,7 +90,8 @@ def sample_resized_crop(
 
   Example:
     >>> import jax
-    >>> crop = sample_resized_crop(jax.random.key(0), (32, 32), scale=(1.0, 1.0), ratio=(1.0, 1.0))
+    >>> draw = jax.jit(sample_resized_crop, static_argnums=1, static_argnames=("scale", "ratio"))
+    >>> crop = draw(jax.random.key(0), (32, 32), scale=(1.0, 1.0), ratio=(1.0, 1.0))
     >>> [side.item() for side in crop[:4]]
     [0.0, 0.0, 32.0, 32.0]
   """
@@ -190,8 +191,9 @@ def resize_center_crop(image: Array, *, resize: int = 256, size: int = 224) -> A
     and WebVision's test images; the resampling is PIL's, see `crop_resize`.
 
   Example:
-    >>> import jax.numpy as jnp
-    >>> resize_center_crop(jnp.ones((40, 50, 3)), resize=32, size=28).shape
+    >>> import jax, jax.numpy as jnp
+    >>> whole = jax.jit(resize_center_crop, static_argnames=("resize", "size"))
+    >>> whole(jnp.ones((40, 50, 3)), resize=32, size=28).shape
     (28, 28, 3)
   """
   if not 1 <= size <= resize:

@@ -32,11 +32,11 @@ def transport_plan(mask: Array, saliency: Array, *, eps: float = 0.8) -> Array:
   Source: Kim et al. (2020), algorithm 1, and the authors' code for the number of rounds.
 
   Example:
-    >>> import jax.numpy as jnp
+    >>> import jax, jax.numpy as jnp
     >>> from jaxnoise import augment
     >>> mask = jnp.array([[[1.0, 0.0], [0.0, 0.0]]])
     >>> saliency = jnp.array([[[0.05, 0.95], [0.0, 0.0]]])
-    >>> augment.transport_plan(mask, saliency).tolist()  # the salient block 1 wins place 0
+    >>> jax.jit(augment.transport_plan)(mask, saliency).tolist()  # salient block 1 wins place 0
     [[1, 0, 2, 3]]
   """
   blocks = mask.shape[1]
@@ -77,11 +77,12 @@ def move_blocks(image: Array, plan: Array, fill: float | Sequence[float] = 0.0) 
     [B, W, W, C].
 
   Example:
-    >>> import jax.numpy as jnp
+    >>> import jax, jax.numpy as jnp
     >>> from jaxnoise import augment
     >>> image = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 2, 1)
-    >>> augment.move_blocks(image, jnp.array([[3, 1, -1, 0]]), 0.5)[0, ..., 0].tolist()
-    [[4.0, 2.0], [0.5, 1.0]]
+    >>> moved = jax.jit(augment.move_blocks)(image, jnp.array([[3, 1, -1, 0]]), 0.5)
+    >>> moved.ravel().tolist()
+    [4.0, 2.0, 0.5, 1.0]
   """
   batch, size, _, channels = image.shape
   blocks = math.isqrt(plan.shape[1])
@@ -133,11 +134,12 @@ def puzzle_compose(
   Source: Kim et al. (2020), sections 3.2 and 3.3, and the authors' code.
 
   Example:
-    >>> import jax.numpy as jnp
+    >>> import jax, jax.numpy as jnp
     >>> from jaxnoise import augment
     >>> one, two = jnp.ones((1, 4, 4, 1)), jnp.full((1, 4, 4, 1), 2.0)
     >>> mask, even = jnp.array([[[1.0, 0.0], [0.5, 0.0]]]), jnp.ones((1, 4, 4))
-    >>> augment.puzzle_compose(one, two, mask, even, even)[0, ::2, ::2, 0].tolist()
+    >>> mixed = jax.jit(augment.puzzle_compose)(one, two, mask, even, even)
+    >>> mixed[0, ::2, ::2, 0].tolist()
     [[1.0, 2.0], [1.5, 2.0]]
   """
   size, blocks = image.shape[1], mask.shape[1]
@@ -200,11 +202,13 @@ def puzzle_mix(
   Source: Kim et al. (2020), Puzzle Mix.
 
   Example:
-    >>> import jax.numpy as jnp
+    >>> import functools
+    >>> import jax, jax.numpy as jnp
     >>> from jaxnoise import augment
     >>> dark, light = jnp.zeros((1, 4, 4, 3)), jnp.ones((1, 4, 4, 3))
-    >>> top = jnp.ones((1, 4, 4)).at[:, 2:].set(0.0)
-    >>> mixed, ratio = augment.puzzle_mix(dark, light, top, 1 - top, 0.5, blocks=2, gamma=0.0)
+    >>> top = jnp.array([[[1.0] * 4] * 2 + [[0.0] * 4] * 2])
+    >>> mix = jax.jit(functools.partial(augment.puzzle_mix, blocks=2, gamma=0.0))
+    >>> mixed, ratio = mix(dark, light, top, 1 - top, 0.5)
     >>> mixed[0, ::3, 0, 0].tolist(), ratio.tolist()
     ([0.0, 1.0], [0.5])
   """

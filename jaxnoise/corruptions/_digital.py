@@ -82,7 +82,7 @@ def saturate(rng: PRNGKey, image: Array, severity: int | Array, *, variant: str 
     >>> import jax
     >>> from jaxnoise import corruptions
     >>> image = jax.numpy.array([[[0.8, 0.6, 0.4]]])
-    >>> paler = corruptions.saturate(jax.random.key(0), image, 2)
+    >>> paler = jax.jit(corruptions.saturate)(jax.random.key(0), image, 2)
     >>> [round(float(channel), 2) for channel in paler[0, 0]]
     [0.8, 0.78, 0.76]
   """
@@ -193,11 +193,11 @@ def pixelate_from(image: Array, rows: Array, columns: Array) -> Array:
     [H, W, C], multiples of 1/255.
 
   Example:
-    >>> import jax.numpy as jnp
+    >>> import jax, jax.numpy as jnp
     >>> from jaxnoise.corruptions import _digital
     >>> image = jnp.array([[0.0, 1.0]])[..., None]
     >>> run = jnp.array([[0, 0], [2, 2]])
-    >>> (_digital.pixelate_from(image, jnp.array([[0], [1]]), run) * 255).ravel().tolist()
+    >>> (jax.jit(_digital.pixelate_from)(image, jnp.array([[0], [1]]), run) * 255).ravel().tolist()
     [128.0, 128.0]
   """
   exact = jax.lax.Precision.HIGHEST

@@ -156,10 +156,10 @@ def zoom(image: Array, rows: Array, columns: Array) -> Array:
     [N, M, C].
 
   Example:
-    >>> import jax.numpy as jnp
+    >>> import jax, jax.numpy as jnp
     >>> from jaxnoise.corruptions import _motion
     >>> image = jnp.array([[0.0, 1.0]])[..., None]
-    >>> _motion.zoom(image, jnp.zeros(1), jnp.array([0.25, 0.5])).ravel().tolist()
+    >>> jax.jit(_motion.zoom)(image, jnp.zeros(1), jnp.array([0.25, 0.5])).ravel().tolist()
     [0.25, 0.5]
   """
   exact = jax.lax.Precision.HIGHEST
@@ -294,10 +294,10 @@ def glass_blur_from(image: Array, offsets: Array, taps: Array) -> Array:
   """Glass blur for given displacements, see `glass_blur` and `displace`.
 
   Example:
-    >>> import jax.numpy as jnp
+    >>> import jax, jax.numpy as jnp
     >>> from jaxnoise.corruptions import _motion
     >>> image = jnp.full((1, 1, 1), 0.5)  # 127.5 levels, cut to 127
-    >>> out = _motion.glass_blur_from(image, jnp.zeros((1, 1, 1, 2), int), jnp.ones(1))
+    >>> out = jax.jit(_motion.glass_blur_from)(image, jnp.zeros((1, 1, 1, 2), int), jnp.ones(1))
     >>> round(float(out[0, 0, 0] * 255), 3)
     127.0
   """
@@ -321,11 +321,11 @@ def displace(image: Array, offsets: Array) -> Array:
     [H, W, C].
 
   Example:
-    >>> import jax.numpy as jnp
+    >>> import jax, jax.numpy as jnp
     >>> from jaxnoise.corruptions import _motion
     >>> image = jnp.array([[0.0, 1.0, 2.0]])[..., None]
     >>> left = jnp.zeros((1, 1, 3, 2), int).at[0, 0, 2, 0].set(-1)
-    >>> _motion.displace(image, left).ravel().tolist()
+    >>> jax.jit(_motion.displace)(image, left).ravel().tolist()
     [0.0, 1.0, 1.0]
   """
   height, width, channels = image.shape

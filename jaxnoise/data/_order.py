@@ -102,7 +102,8 @@ def balanced_order(
     >>> import jax, jax.numpy as jnp
     >>> from jaxnoise import data
     >>> labels = jnp.array([0, 0, 0, 0, 0, 2])
-    >>> order = data.balanced_order(jax.random.key(0), 3, labels, num_classes=3, count=8)
+    >>> draw = jax.jit(data.balanced_order, static_argnames=("num_classes", "count"))
+    >>> order = draw(jax.random.key(0), 3, labels, num_classes=3, count=8)
     >>> jnp.bincount(labels[order], length=3).tolist(), order.shape
     ([4, 0, 4], (8,))
   """
@@ -150,7 +151,8 @@ def weighted_draw(rng: PRNGKey, weights: Array, size: int) -> Array:
   Example:
     >>> import jax, jax.numpy as jnp
     >>> from jaxnoise import data
-    >>> data.weighted_draw(jax.random.key(0), jnp.array([0.0, 2.0, 0.0]), 4).tolist()
+    >>> draw = jax.jit(data.weighted_draw, static_argnums=2)
+    >>> draw(jax.random.key(0), jnp.array([0.0, 2.0, 0.0]), 4).tolist()
     [1, 1, 1, 1]
   """
   (count,) = weights.shape

@@ -85,7 +85,7 @@ def noisymix(
     >>> spec = core.Spec(num_train=2, num_classes=3, image_shape=(8, 8, 3))
     >>> loss_fn = methods.noisymix(network, spec=spec).loss_fn(state)
     >>> gradient = jax.jit(jax.grad(loss_fn, has_aux=True))
-    >>> grads, aux = gradient(params, batch, jax.random.key(2))
+    >>> grads, aux = gradient.eval_shape(params, batch, jax.random.key(2))  # traced, not compiled
     >>> sorted(aux.metrics)
     ['jsd', 'label_loss', 'loss']
   """
@@ -187,10 +187,11 @@ def noisymix_objective(
   Source: NoisyMix, eqs. (2)-(3); the weights' way through the mixing is this library's contract.
 
   Example:
-    >>> import jax.numpy as jnp
+    >>> import jax, jax.numpy as jnp
     >>> from jaxnoise.methods import noisymix_objective
     >>> same = jnp.zeros((2, 3, 2))
-    >>> loss, _, _ = noisymix_objective(same, jnp.eye(2), jnp.eye(2)[::-1], 0.5)
+    >>> objective = jax.jit(noisymix_objective)
+    >>> loss, _, _ = objective(same, jnp.eye(2), jnp.eye(2)[::-1], 0.5)
     >>> round(float(loss), 4)  # log 2; the views agree
     0.6931
   """

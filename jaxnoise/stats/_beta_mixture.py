@@ -147,10 +147,10 @@ def beta_posterior(mixture: BetaMixture, values: Array) -> Array:
   Source: Arazo et al. (2019), section 3.1; the 1e-12 is the authors' code's.
 
   Example:
-    >>> import jax.numpy as jnp
+    >>> import jax, jax.numpy as jnp
     >>> from jaxnoise import stats
     >>> mixture = stats.BetaMixture(jnp.array([1.0, 2.0]), jnp.array([2.0, 1.0]), jnp.ones(2) / 2)
-    >>> float(stats.beta_posterior(mixture, 0.25))
+    >>> float(jax.jit(stats.beta_posterior)(mixture, 0.25))
     0.25
   """
   joint = _log_joint(mixture, promote(jnp.asarray(values)))
@@ -176,10 +176,10 @@ def posterior_table(mixture: BetaMixture, size: int = 100) -> Array:
   Source: the code of Arazo et al. (2019).
 
   Example:
-    >>> import jax.numpy as jnp
+    >>> import jax, jax.numpy as jnp
     >>> from jaxnoise import stats
     >>> mixture = stats.BetaMixture(jnp.array([1.0, 2.0]), jnp.array([2.0, 1.0]), jnp.ones(2) / 2)
-    >>> stats.posterior_table(mixture, 5).round(2).tolist()
+    >>> jax.jit(stats.posterior_table, static_argnums=1)(mixture, 5).round(2).tolist()
     [0.0, 0.25, 0.5, 0.75, 1.0]
   """
   grid = jnp.asarray(np.linspace(_FLOOR, 1 - _FLOOR, size), promote(mixture.alphas).dtype)
@@ -200,9 +200,10 @@ def look_up(table: Array, values: Array) -> Array:
   Source: the code of Arazo et al. (2019).
 
   Example:
-    >>> import jax.numpy as jnp
+    >>> import jax, jax.numpy as jnp
     >>> from jaxnoise import stats
-    >>> stats.look_up(jnp.array([0.0, 0.25, 0.5, 1.0]), jnp.array([0.3, 0.99, 1.0])).tolist()
+    >>> table = jnp.array([0.0, 0.25, 0.5, 1.0])
+    >>> jax.jit(stats.look_up)(table, jnp.array([0.3, 0.99, 1.0])).tolist()
     [0.25, 1.0, 1.0]
   """
   size = table.shape[0]
@@ -260,11 +261,11 @@ def fit_losses(
   Source: Arazo et al. (2019), section 3.1, and the authors' code.
 
   Example:
-    >>> import jax.numpy as jnp
+    >>> import jax, jax.numpy as jnp
     >>> from jaxnoise import stats
     >>> losses = jnp.array([0.1, 0.2, 0.2, 0.3, 0.4, 3.0, 3.5, 4.0, 4.1])
-    >>> model = stats.fit_losses(losses)
-    >>> (stats.noise_posterior(model, losses) > 0.5).tolist()
+    >>> model = jax.jit(stats.fit_losses)(losses)
+    >>> (jax.jit(stats.noise_posterior)(model, losses) > 0.5).tolist()
     [False, False, False, False, False, True, True, True, True]
   """
   losses = promote(jnp.asarray(losses))
@@ -294,10 +295,10 @@ def noise_posterior(model: LossModel, losses: Array) -> Array:
   Source: the code of Arazo et al. (2019).
 
   Example:
-    >>> import jax.numpy as jnp
+    >>> import jax, jax.numpy as jnp
     >>> from jaxnoise import stats
     >>> mixture = stats.BetaMixture(jnp.array([1.0, 2.0]), jnp.array([2.0, 1.0]), jnp.ones(2) / 2)
-    >>> model = stats.LossModel(0.0, 2.0, mixture, stats.posterior_table(mixture))
+    >>> model = stats.LossModel(0.0, 2.0, mixture, jax.jit(stats.posterior_table)(mixture))
     >>> stats.noise_posterior(model, jnp.array([0.0, 1.0, 5.0])).round(2).tolist()
     [0.0, 0.49, 1.0]
   """

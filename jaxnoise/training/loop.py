@@ -104,11 +104,12 @@ def train(
 
   Example:
     >>> import tempfile
+    >>> import flax.linen as nn
     >>> from jaxnoise.training import build, loop
-    >>> config = {"total": "2 steps", "batch_size": 8, "data": {"name": "generated"},
-    ...           "model": {"name": "wide_resnet", "depth": 10, "widen_factor": 1}}
+    >>> config = {"total": "2 steps", "batch_size": 8, "data": {"name": "generated"}}
+    >>> network = nn.Sequential([lambda x: x.mean((1, 2)), nn.Dense(4)])
     >>> with tempfile.TemporaryDirectory() as workdir:
-    ...   result = loop.train(build.assemble(config), workdir, quiet=True)
+    ...   result = loop.train(build.assemble(config, network=network), workdir, quiet=True)
     >>> result.step
     2
   """

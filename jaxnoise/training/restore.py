@@ -145,12 +145,13 @@ def open_run(
 
   Example:
     >>> import tempfile
+    >>> import flax.linen as nn
     >>> from jaxnoise.training import build, loop, restore
-    >>> config = {"total": "2 steps", "batch_size": 8, "data": {"name": "generated"},
-    ...           "model": {"name": "wide_resnet", "depth": 10, "widen_factor": 1}}
+    >>> config = {"total": "2 steps", "batch_size": 8, "data": {"name": "generated"}}
+    >>> network = nn.Sequential([lambda x: x.mean((1, 2)), nn.Dense(4)])
     >>> workdir = tempfile.mkdtemp()
-    >>> result = loop.train(build.assemble(config), workdir, quiet=True)
-    >>> opened = restore.open_run(workdir)
+    >>> result = loop.train(build.assemble(config, network=network), workdir, quiet=True)
+    >>> opened = restore.open_run(workdir, network=network)
     >>> opened.step, list(opened.predictors)
     (2, ['student'])
     >>> opened.predict(opened.run.source.test).probability.shape

@@ -78,7 +78,8 @@ def test_oblong_images_and_the_imagenet_table():
   for severity in SEVERITIES:
     out = np.asarray(run(keys, batch, jnp.int32(severity)))
     assert out.shape == batch.shape and out.min() >= 0 and out.max() <= 1
-    np.testing.assert_allclose(out[0], 1.0, rtol=0, atol=1e-6)  # white stays white
+    # White stays white: the weights of a pixel add up to 1 but for their rounding, a few spacings.
+    np.testing.assert_allclose(out[0], 1.0, rtol=0, atol=16 * np.finfo(np.float32).eps)
     assert np.abs(out[1:] - batch[1:]).mean() > 0.005
   assert run._cache_size() == 1
 

@@ -232,7 +232,7 @@ def test_image_gradient_flows():
   def of_image(image):
     return loss_fn(state.params, {**batch, "image": image}, jax.random.key(0))[0]
 
-  grad = jax.grad(of_image)(batch["image"])
+  grad = jax.jit(jax.grad(of_image))(batch["image"])
   assert grad.shape == batch["image"].shape
   assert np.all(np.isfinite(grad)) and float(jnp.abs(grad).max()) > 0
 

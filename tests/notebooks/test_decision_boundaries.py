@@ -13,8 +13,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def executed():
-  # Compiling is what takes the time, not running.
-  return run("02_decision_boundaries", XLA_FLAGS="--xla_backend_optimization_level=0")
+  return run("02_decision_boundaries")
 
 
 def test_it_runs_to_its_last_cell(executed):

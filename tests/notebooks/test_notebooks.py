@@ -130,9 +130,9 @@ def test_a_name_that_does_not_exist_is_found(line, error):
     check_names(line)
 
 
-def run(name: str, **variables: str):
-  """A notebook's cells, executed with fewer epochs and these environment variables."""
-  env = {**os.environ, "JAXNOISE_FAST": "1", **variables}
+def run(name: str):
+  """A notebook's cells, executed with fewer epochs."""
+  env = {**os.environ, "JAXNOISE_FAST": "1"}
   return build.execute(build.make(FOLDER / f"{name}.py"), timeout=300, env=env)
 
 
