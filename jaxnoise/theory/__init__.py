@@ -1,5 +1,32 @@
 """The papers' theorems as functions: both sides of each, to be compared on a model of your own."""
 
+from jaxnoise.theory._label_noise_sgd import output_gradients as output_gradients
+from jaxnoise.theory._label_noise_sgd import uln_noise_covariance as uln_noise_covariance
+from jaxnoise.theory._label_noise_sgd import (
+  uln_regularizer_covariance as uln_regularizer_covariance,
+)
+from jaxnoise.theory._label_noise_sgd import uln_regularizer_draws as uln_regularizer_draws
+from jaxnoise.theory._label_noise_sgd import uln_regularizer_strength as uln_regularizer_strength
+from jaxnoise.theory._label_noise_sgd import uln_sampling_covariance as uln_sampling_covariance
+from jaxnoise.theory._label_noise_sgd_cases import (
+  gaussian_design_variances as gaussian_design_variances,
+)
+from jaxnoise.theory._label_noise_sgd_cases import (
+  uln_additive_covariance as uln_additive_covariance,
+)
+from jaxnoise.theory._label_noise_sgd_cases import uln_diffusion_variance as uln_diffusion_variance
+from jaxnoise.theory._label_noise_sgd_exact import StationarySGD as StationarySGD
+from jaxnoise.theory._label_noise_sgd_exact import (
+  least_squares_sgd_limit as least_squares_sgd_limit,
+)
+from jaxnoise.theory._label_noise_sgd_exact import (
+  least_squares_sgd_radius as least_squares_sgd_radius,
+)
+from jaxnoise.theory._label_noise_sgd_exact import (
+  least_squares_sgd_stationary as least_squares_sgd_stationary,
+)
+from jaxnoise.theory._label_noise_sgd_run import least_squares_sgd as least_squares_sgd
+from jaxnoise.theory._label_noise_sgd_run import uln_dynamics as uln_dynamics
 from jaxnoise.theory._regularizers import Expansion as Expansion
 from jaxnoise.theory._regularizers import PerturbationMoments as PerturbationMoments
 from jaxnoise.theory._regularizers import Perturbations as Perturbations
