@@ -4,6 +4,8 @@ robustness: calibration on clean images, before and after temperature scaling; a
 corruptions at five severities; flip probabilities along perturbation sequences; FGSM and PGD.
 adversarial: FGSM and PGD at the radii of multiplicative reweighting's tables; the standard ensemble
 of attacks, on what each has left; whether the network only hides its gradients.
+stability: the gradient norm of the logits, (1/N) sum ||d f(x) / d theta||^2, on training and test
+images; how far the logits move when the parameters do.
 renditions: images of some of the classes only, such as ImageNet-R, given with --images.
 
 The tables are RUN/tables/SUITE/*.json, the page is RUN/SUITE.html. What is measured is kept at
@@ -42,13 +44,15 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
   )
   add = parser.add_argument
   add("run", type=Path, metavar="RUN", help="run directory")
-  add("--suite", required=True, metavar="SUITE", help="robustness, adversarial or renditions")
+  add("--suite", required=True, metavar="SUITE",
+      help="robustness, adversarial, stability or renditions")  # fmt: skip
   add("--only", type=_names, default=(), metavar="PARTS",
       help="parts of the suite, such as corruptions,pgd; default: all")  # fmt: skip
   add("--corruptions", type=_names, default=("standard",), metavar="NAMES",
       help="standard (the benchmark's 15, default), all (19), or names")  # fmt: skip
   add("--severities", type=_numbers, default=(1, 2, 3, 4, 5), metavar="S,S", help="default: all")
-  add("--limit", type=int, default=0, metavar="N", help="only the first N test images")
+  add("--limit", type=int, default=0, metavar="N",
+      help="only the first N test images; of stability also N training images")  # fmt: skip
   add("--restarts", type=int, default=5, metavar="R", help="of PGD; default: 5")
   add("--every_run", action="store_true",
       help="count PGD's restarts by run too: beaten images are attacked again")  # fmt: skip
@@ -69,6 +73,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
   add("--surrogate", default="", metavar="RUN",
       help="of the masking check: a run on the same data, whose images must not fool this one more "
       "than its own do; default: the next seed of a run of several")  # fmt: skip
+  add("--estimator", default="hutchinson", metavar="NAME",
+      help="of the gradient norm: hutchinson (default), an unbiased estimate with its standard "
+      "error, or exact, which costs a backward pass for each image and class")  # fmt: skip
+  add("--samples", type=int, default=4, metavar="S",
+      help="of hutchinson: draws, each a backward pass, for an image; default: 4")  # fmt: skip
   add("--images", default="", metavar="DIR", help="of renditions: one folder for each class")
   add("--checkpoint", default="latest", metavar="STEP", help="latest (default), best, or a step")
   add("--batch_size", type=int, default=0, metavar="B", help="default: the run's own")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxnoise import data, evaluate, models, reporting
-from jaxnoise.training import experiment, schema, suites, writers
+from jaxnoise.training import experiment, final, restore, schema, suites, writers
 
 SOURCE = data.generated(num_train=40, num_test=15, num_classes=3, size=8)
 SMALL = ["--only=calibration,corruptions,fgsm", "--corruptions=contrast,shot_noise"]
@@ -206,6 +206,9 @@ def test_renditions_among_the_classes_that_are_there(tmp_path, capsys):
     (["--suite=adversarial", "--epsilon="], "epsilon is empty"),
     (["--suite=adversarial", "--queries=0"], "queries is 0; it must be 1 or larger"),
     (["--suite=adversarial", "--surrogate=nowhere"], "nowhere"),
+    (["--suite=stability", "--estimator=exct"], "estimator is 'exct', no such estimator: did you"),
+    (["--suite=stability", "--samples=1"], "samples is 1; it must be 2 or larger"),
+    (["--suite=stability", "--only=gradient"], "'gradient' is no part of the suite stability"),
   ],
 )
 def test_bad_input_is_one_sentence_and_nothing_is_measured(trained, flags, words, capsys):
@@ -264,6 +267,59 @@ def test_the_adversarial_suite_goes_on_where_it_was_and_takes_a_surrogate(
   for words in ("FGSM", "Are its gradients masked?", "FAILED", "found on other, step 3", "<svg"):
     assert words in page
   assert str(tmp_path) not in page
+
+
+def test_the_stability_suite_goes_on_where_it_was_and_takes_part_of_the_images(
+  trained, tmp_path, capsys
+):
+  run = tmp_path / "run"
+  shutil.copytree(trained, run)
+  given = [str(run), "--suite=stability", "--only=gradient_norm", "--limit=6", "--samples=2"]
+  assert evaluate.main(given) == 0
+  path = run / "tables" / "stability" / "gradient_norm.json"
+  table = writers.read_json(path)
+  assert table["n"] == 6 and table["settings"]["images"] == {"train": 6, "test": 6}
+  assert list(table["summary"]) == ["student", "ema"]  # the averages are other parameters
+  student, ema = (table["summary"][name]["train"] for name in ("student", "ema"))
+  assert len(student) == 3 and all(0 < a != b for a, b in zip(student, ema, strict=True))
+  # Of the 31 images that nine held-out ones leave, whatever labels they have.
+  few = suites.evaluation.evenly_spaced(restore.open_run(run).run.source.train, 6)
+  assert table["settings"]["train_crc32"] == final.fingerprint(few.images, np.zeros(0))
+  parameters = 3 * 8 + 8 + 8 * 3 + 3  # of the two dense layers
+  assert table["notes"]["parameters"] == {"student": parameters, "ema": parameters}
+  before = table["cells"].pop("test")
+  fixed = {name: [{"gradient_norm": 5.0, "error": 0.5}] * 3 for name in ("student", "ema")}
+  table.pop("format_version")
+  writers.write_json(path, {**table, "cells": {"train": fixed}, "complete": False})
+  capsys.readouterr()
+  assert evaluate.main(given) == 0
+  said = capsys.readouterr().out
+  assert "gradient_norm: 1 of 2 cells are there already" in said
+  table = writers.read_json(path)
+  assert table["cells"] == {"train": fixed, "test": before}
+  assert "gradient norm, training images  5.000 (5.000 / 5.000)" in said
+  assert "2 draws an image; standard error 0.50 (training)" in said
+  page = (run / "stability.html").read_text()
+  assert "Gradient norm of the logits" in page and "When the parameters move" not in page
+  assert str(tmp_path) not in page
+
+
+@pytest.mark.slow
+def test_the_whole_stability_suite_by_both_estimators(trained, tmp_path):
+  found = {}
+  for estimator in ("exact", "hutchinson"):
+    run = tmp_path / estimator
+    shutil.copytree(trained, run)
+    assert evaluate.main([str(run), "--suite=stability", f"--estimator={estimator}"]) == 0
+    tables = reporting.read_suite(run, "stability")
+    assert tuple(tables) == suites.SUITES["stability"]
+    found[estimator] = tables["gradient_norm"]["summary"]["ema"]
+    moved = tables["perturbation"]["summary"]["ema"]
+    assert moved["scale 0.001"] == pytest.approx(1e-6 * np.array(moved["gradient norm"]), rel=0.5)
+    assert "When the parameters move" in (run / "stability.html").read_text()
+  for cell in ("train", "test"):
+    gap = np.subtract(found["hutchinson"][cell], found["exact"][cell])
+    assert np.all(abs(gap) < 4 * np.array(found["hutchinson"][f"{cell}_error"]))
 
 
 @pytest.mark.slow

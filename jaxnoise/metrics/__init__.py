@@ -17,6 +17,11 @@ from jaxnoise.metrics._corruption import accuracy_without as accuracy_without
 from jaxnoise.metrics._corruption import cell_accuracies as cell_accuracies
 from jaxnoise.metrics._corruption import corruption_counts as corruption_counts
 from jaxnoise.metrics._corruption import mean_corruption_accuracy as mean_corruption_accuracy
+from jaxnoise.metrics._gradient_norm import GRADIENT_NORM_SAMPLES as GRADIENT_NORM_SAMPLES
+from jaxnoise.metrics._gradient_norm import draws_mean as draws_mean
+from jaxnoise.metrics._gradient_norm import gradient_norm_draws as gradient_norm_draws
+from jaxnoise.metrics._gradient_norm import hutchinson_gradient_norm as hutchinson_gradient_norm
+from jaxnoise.metrics._gradient_norm import output_gradient_norm as output_gradient_norm
 from jaxnoise.metrics._label_noise import auroc as auroc
 from jaxnoise.metrics._label_noise import average_precision as average_precision
 from jaxnoise.metrics._label_noise import memorisation as memorisation

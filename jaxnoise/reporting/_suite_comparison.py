@@ -7,10 +7,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jaxnoise.core.errors import InputError
-from jaxnoise.reporting import _adversarial_sections, _groups, _html, _suite_tables
+from jaxnoise.reporting import (
+  _adversarial_sections,
+  _groups,
+  _html,
+  _stability_sections,
+  _suite_tables,
+)
 from jaxnoise.reporting._statistics import Estimate, estimate
 
-SUITES = {"robustness": "Robustness suite", "adversarial": "Adversarial suite"}
+SUITES = {
+  "robustness": "Robustness suite",
+  "adversarial": "Adversarial suite",
+  "stability": "Stability suite",
+}
+_IN_PERCENT = "In %, unless it says otherwise."
 Key = tuple[str, str]
 """(part, label) of a number."""
 
@@ -52,8 +63,9 @@ def _one_suite(entries: Sequence[tuple[str, _groups.Group, str]], suite: str) ->
   table = _html.table(headings, rows, label=SUITES[suite].lower(), kind="scores")
   notes = (
     f"Mean over seeds ± its standard error; below it the difference from {base}, paired by seed, "
-    "with Student's 95 % interval from three pairs on. In %, unless it says otherwise."
+    "with Student's 95 % interval from three pairs on."
   )
+  notes += " " + (_stability_sections.COMPARED if suite == "stability" else _IN_PERCENT)
   if left_out:
     notes += " Numbers measured on other images or with other settings are left out."
   warnings = "".join(
@@ -108,7 +120,7 @@ def by_seed_of(
 
 
 def _writer(number: _suite_tables.Number):
-  scale, digits = number.scale, number.digits
+  scale, digits = number.scale, number.decimals
   return lambda value, sign="": value.text(scale, digits, sign)
 
 

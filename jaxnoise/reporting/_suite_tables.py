@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxnoise import evaluation
 from jaxnoise.core.errors import InputError
 from jaxnoise.reporting._statistics import Estimate, estimate
 from jaxnoise.training import writers
@@ -21,14 +22,14 @@ class Number(NamedTuple):
     label: what it is called.
     values: one per seed, as measured.
     scale: 100 for percent, 1 for what has no unit.
-    digits: decimals that are shown.
+    digits: decimals that are shown; None shows four figures of the mean.
   """
 
   part: str
   label: str
   values: tuple[float, ...]
   scale: float
-  digits: int
+  digits: int | None
 
   @property
   def relative(self) -> bool:
@@ -45,13 +46,25 @@ class Number(NamedTuple):
     """Mean and spread over seeds."""
     return estimate(self.values)
 
+  @property
+  def decimals(self) -> int:
+    """How many decimals are shown."""
+    return figures(self.value.mean * self.scale) if self.digits is None else self.digits
+
   def text(self) -> str:
     """Mean (minimum / maximum)."""
-    return self.value.range_text(self.scale, self.digits)
+    return self.value.range_text(self.scale, self.decimals)
 
 
-_PERCENT, _PLAIN = (100.0, 2), (1.0, 4)
-_LABELS: Mapping[str, Mapping[str, tuple[str, tuple[float, int]]]] = {
+def figures(value: float) -> int:
+  """The decimals that show four figures of a number, for what may be of any size."""
+  if not np.isfinite(value) or value == 0:
+    return 1
+  return max(0, 3 - int(np.floor(np.log10(abs(value)))))
+
+
+_PERCENT, _PLAIN, _ANY_SIZE = (100.0, 2), (1.0, 4), (1.0, None)
+_LABELS: Mapping[str, Mapping[str, tuple[str, tuple[float, int | None]]]] = {
   "calibration": {
     "accuracy": ("accuracy, clean", _PERCENT),
     "ece": ("ECE", _PERCENT),
@@ -86,9 +99,18 @@ _LABELS: Mapping[str, Mapping[str, tuple[str, tuple[float, int]]]] = {
     "rate_without_noise": ("flip rate, without noise", _PERCENT),
     "mean_top5_distance": ("top-5 distance", _PLAIN),
   },
+  "gradient_norm": {
+    "train": ("gradient norm, training images", _ANY_SIZE),
+    "test": ("gradient norm, test images", _ANY_SIZE),
+  },
+  "perturbation": {
+    evaluation.scale_cell(s): (f"squared change of the logits, parameter noise {s:g}", _ANY_SIZE)
+    for s in evaluation.PERTURBATION_SCALES
+  },
 }
 PARTS = (
   "calibration", "corruptions", "sequences", "fgsm", "pgd", "pgd_art", "ensemble", "masking",
+  "gradient_norm", "perturbation",
 )  # fmt: skip
 GRADIENT_ATTACKS = {"fgsm": "FGSM", "pgd": "PGD", "pgd_art": "PGD, ART's defaults,"}
 """Parts that are one attack at several radii."""

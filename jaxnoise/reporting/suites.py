@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 
 from jaxnoise import metrics
-from jaxnoise.reporting import _adversarial_sections, _html, _runs, _suite_tables, _svg
+from jaxnoise.reporting import (
+  _adversarial_sections,
+  _html,
+  _runs,
+  _stability_sections,
+  _suite_tables,
+  _svg,
+)
 from jaxnoise.reporting._statistics import estimate
 from jaxnoise.reporting.pages import corruption_table
 from jaxnoise.training import writers
@@ -36,8 +43,12 @@ def write_suite(run_dir: str | Path, suite: str, path: str | Path | None = None)
   tables = _suite_tables.read_suite(run_dir, suite)
   path = run.path / f"{suite}.html" if path is None else Path(path)
   title = f"{run.method} on {run.dataset}: {suite}"
-  sections = [_head(run, tables, title), _overview(tables)]
   predictor = _suite_tables.predictors(tables)[0]
+  sections = [_head(run, tables, title)]
+  if suite == "stability":
+    sections += [_stability_sections.norm(tables), _stability_sections.perturbation(tables)]
+    return _html.write_page(path, title, sections)
+  sections.append(_overview(tables))
   if suite == "robustness":
     sheets = run.path / "tables" / suite / "contact.json"
     contact = writers.read_json(sheets) if sheets.exists() else {}
@@ -71,8 +82,10 @@ def suite_lines(run_dir: str | Path, suite: str) -> list[str]:
   width = max(len(number.label) for number in found)
   seeds = len(next(iter(tables.values()))["seeds"])
   spread = f", mean (min / max) over {seeds} seeds" if seeds > 1 else ""
-  head = f"{suite}, {predictor}, in % unless it says otherwise{spread}"
+  unit = ", in % unless it says otherwise" if any(n.scale != 1 for n in found) else ""
+  head = f"{suite}, {predictor}{unit}{spread}"
   lines = [head, *(f"  {number.label:{width}}  {number.text()}" for number in found)]
+  lines += _stability_sections.error_lines(tables, predictor)
   verdicts = _adversarial_sections.verdict_lines(tables, predictor)
   return lines + ["masked gradients", *(f"  {line}" for line in verdicts)] if verdicts else lines
 
@@ -94,7 +107,7 @@ def _overview(tables: Tables) -> str:
   parts = []
   for predictor in _suite_tables.predictors(tables):
     rows = [
-      [number.label, number.text(), number.value.text(number.scale, number.digits)]
+      [number.label, number.text(), number.value.text(number.scale, number.decimals)]
       for number in _suite_tables.numbers(tables, predictor)
     ]
     shown = _html.table(

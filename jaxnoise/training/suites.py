@@ -14,7 +14,7 @@ import numpy as np
 from jaxnoise import corruptions, evaluation, metrics
 from jaxnoise import data as data_lib
 from jaxnoise.core.errors import InputError, closest
-from jaxnoise.training import final, suites_adversarial, writers
+from jaxnoise.training import final, suites_adversarial, suites_stability, writers
 from jaxnoise.training.contact import check_applicable, contact_sheets, draws
 from jaxnoise.training.corrupted import corruption_names, load_corrupted
 from jaxnoise.training.restore import Opened
@@ -23,6 +23,7 @@ SUITES: Mapping[str, tuple[str, ...]] = {
   "robustness": ("calibration", "corruptions", "sequences", "fgsm", "pgd"),
   "renditions": ("renditions",),
   "adversarial": ("fgsm", "pgd", "pgd_art", "ensemble", "masking"),
+  "stability": ("gradient_norm", "perturbation"),
 }
 """The parts of each suite, in order."""
 ALEXNET = "alexnet"
@@ -36,7 +37,8 @@ class Options:
     only: parts of the suite to run; () is all of them.
     corruptions: names, or ("standard",), or ("all",).
     severities: of the corruptions.
-    limit: the first so many test images; 0 is all.
+    limit: the first so many test images; 0 is all. Where training images are measured, so many of
+      them, evenly spaced.
     restarts: of PGD.
     every_run: count PGD's restarts by run too, which attacks beaten images again.
     reference: a run on which the same suite was run, or "alexnet", that mCE and flip rates are
@@ -49,6 +51,8 @@ class Options:
     queries: of the ensemble's Square.
     attack_steps: of the ensemble's Auto-PGD and FAB.
     surrogate: of the masking check, the run that images are found on; "" is the next seed.
+    estimator: of the gradient norm, "hutchinson" or "exact".
+    samples: of Hutchinson's estimator, draws for each image.
   """
 
   only: tuple[str, ...] = ()
@@ -66,9 +70,13 @@ class Options:
   queries: int = 5000
   attack_steps: int = 100
   surrogate: str = ""
+  estimator: str = "hutchinson"
+  samples: int = metrics.GRADIENT_NORM_SAMPLES
 
 
-_LEAST = {"limit": 0, "restarts": 1, "batch_size": 0, "queries": 1, "attack_steps": 1}
+_LEAST = {
+  "limit": 0, "restarts": 1, "batch_size": 0, "queries": 1, "attack_steps": 1, "samples": 2,
+}  # fmt: skip
 
 
 def evaluate(
@@ -314,6 +322,7 @@ _MAKERS: Mapping[str, Mapping[str, Callable[..., evaluation.Part]]] = {
   },
   "renditions": {"renditions": _renditions},
   "adversarial": suites_adversarial.MAKERS,
+  "stability": suites_stability.MAKERS,
 }
 
 
