@@ -6,6 +6,8 @@ adversarial: FGSM and PGD at the radii of multiplicative reweighting's tables; t
 of attacks, on what each has left; whether the network only hides its gradients.
 stability: the gradient norm of the logits, (1/N) sum ||d f(x) / d theta||^2, on training and test
 images; how far the logits move when the parameters do.
+distillation: all 19 corruptions; PGD by its steps and by its radius, as in the paper on noise in
+distillation; with --images images of the same classes from elsewhere, such as CINIC-10's.
 renditions: images of some of the classes only, such as ImageNet-R, given with --images.
 
 The tables are RUN/tables/SUITE/*.json, the page is RUN/SUITE.html. What is measured is kept at
@@ -45,7 +47,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
   add = parser.add_argument
   add("run", type=Path, metavar="RUN", help="run directory")
   add("--suite", required=True, metavar="SUITE",
-      help="robustness, adversarial, stability or renditions")  # fmt: skip
+      help="robustness, adversarial, stability, distillation or renditions")  # fmt: skip
   add("--only", type=_names, default=(), metavar="PARTS",
       help="parts of the suite, such as corruptions,pgd; default: all")  # fmt: skip
   add("--corruptions", type=_names, default=("standard",), metavar="NAMES",
@@ -78,7 +80,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
       "error, or exact, which costs a backward pass for each image and class")  # fmt: skip
   add("--samples", type=int, default=4, metavar="S",
       help="of hutchinson: draws, each a backward pass, for an image; default: 4")  # fmt: skip
-  add("--images", default="", metavar="DIR", help="of renditions: one folder for each class")
+  add("--images", default="", metavar="DIR",
+      help="of renditions and of distillation's ood: one folder for each class")  # fmt: skip
+  add("--step_size", type=float, default=0.003, metavar="S",
+      help="of the distillation suite's PGD, pixels in [0, 1]; default: 0.003")  # fmt: skip
   add("--checkpoint", default="latest", metavar="STEP", help="latest (default), best, or a step")
   add("--batch_size", type=int, default=0, metavar="B", help="default: the run's own")
   add("--path", metavar="DIR", help="where the run's data set lies now, if it has moved")

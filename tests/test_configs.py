@@ -51,8 +51,9 @@ TABLES = {
 
 
 WITHOUT_CORRUPTIONS = (
-  "mr.py", "mr_adversarial.py", "mr_clothing1m.py", "noisy_baselines.py", "nrd.py",
-  "self_distillation.py", "webvision.py",
+  "distillation.py", "fickle_teacher.py", "messy_collaboration.py", "mr.py", "mr_adversarial.py",
+  "mr_clothing1m.py", "noisy_baselines.py", "nrd.py", "self_distillation.py",
+  "soft_randomization.py", "webvision.py",
 )  # fmt: skip
 
 

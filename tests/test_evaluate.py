@@ -360,3 +360,41 @@ def test_a_label_space_that_does_not_match(trained, tmp_path, capsys):
   assert "classes" in said or "trained on" in said
 
 
+
+
+def test_the_distillation_suite(tmp_path, capsys):
+  """All its parts by the command; without images, those from elsewhere are left out."""
+  from PIL import Image
+
+  rng = np.random.default_rng(0)
+  for split, count in (("train", 4), ("test", 2), ("cinic", 2)):
+    for name in ("ant", "bee"):
+      (tmp_path / split / name).mkdir(parents=True)
+      for i in range(count):
+        image = Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8))
+        image.save(tmp_path / split / name / f"{'n0' if i else 'cifar10-'}{i}.png")
+  config = schema.check({
+    "total": "1 steps", "batch_size": 8,
+    "data": {"name": "folder", "path": str(tmp_path)}, "model": {"name": "tiny_evaluated"},
+    "evaluate": {"batch_size": 4},
+  })  # fmt: skip
+  run = tmp_path / "run"
+  experiment.run(config, run, quiet=True)
+  given = [str(run), "--suite=distillation", "--corruptions=fog,saturate", "--severities=1",
+           "--restarts=1", "--step_size=0.03", "--every_run"]  # fmt: skip
+  assert evaluate.main(given) == 0
+  tables = reporting.read_suite(run, "distillation")
+  assert list(tables) == ["corruptions", "pgd_steps", "pgd_epsilon"]
+  summary = tables["corruptions"]["summary"]["student"]
+  rows = [values["student"][0] for values in tables["corruptions"]["cells"].values()]
+  assert summary["mean_all_conditional"] == [np.mean([row["conditional"] for row in rows])]
+  threats = tables["pgd_epsilon"]["settings"]["threats"].values()
+  assert {threat["step_size"] for threat in threats if threat["num_steps"]} == {0.03}
+  assert evaluate.main([*given, f"--images={tmp_path / 'cinic'}"]) == 0
+  assert reporting.read_suite(run, "distillation")["ood"]["settings"]["images"] == 2
+  told = capsys.readouterr().out
+  for line in ("accuracy, PGD l∞ 8/255, 1000 steps", "accuracy, PGD-20 l∞ 200/255",
+               "accuracy, images from elsewhere"):  # fmt: skip
+    assert line in told
+  assert "worst single run" in (run / "distillation.html").read_text()
+  assert "images is empty; the part ood" in refused([*given, "--only=ood"], capsys)

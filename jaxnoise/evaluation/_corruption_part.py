@@ -82,8 +82,8 @@ def corruption_means(
 
   Over the standard corruptions where the table has some, else over all: "mean_accuracy" and
   "without_noise", "noise", "blur", "weather", "digital"; "mean_conditional", "mean_nll" and
-  "mean_ece"; "mean_all" over the validation corruptions too where there are both; "mce" with a
-  reference.
+  "mean_ece"; "mean_all" and "mean_all_conditional" over the validation corruptions too where there
+  are both; "mce" with a reference.
 
   Args:
     cells: field -> (corruption, severity) -> (sum, count).
@@ -114,6 +114,7 @@ def corruption_means(
   means.update(metrics.accuracy_by_group(table, corruptions.GROUPS))
   if len(standard) < len(there):
     means["mean_all"] = metrics.mean_corruption_accuracy(accuracy)
+    means["mean_all_conditional"] = metrics.mean_corruption_accuracy(cells["conditional"])
   if reference is not None:
     severities = sorted({severity for _, severity in accuracy})
     means["mce"] = metrics.mean_corruption_error(table, reference, severities=severities)

@@ -89,8 +89,14 @@ _LABELS: Mapping[str, Mapping[str, tuple[str, tuple[float, int | None]]]] = {
     "digital": ("accuracy, digital", _PERCENT),
     "mean_conditional": ("accuracy, corrupted, of those right when clean", _PERCENT),
     "mean_all": ("accuracy, validation corruptions included", _PERCENT),
+    "mean_all_conditional": ("the same, of those right when clean", _PERCENT),
     "mean_ece": ("ECE, corrupted", _PERCENT),
     "mce": ("mCE", _PERCENT),
+  },
+  "ood": {
+    "accuracy": ("accuracy, images from elsewhere", _PERCENT),
+    "ece": ("ECE, images from elsewhere", _PERCENT),
+    "nll": ("NLL, images from elsewhere, nats", _PLAIN),
   },
   "sequences": {
     "mean_flip_probability": ("flip probability", _PERCENT),
@@ -110,9 +116,15 @@ _LABELS: Mapping[str, Mapping[str, tuple[str, tuple[float, int | None]]]] = {
 }
 PARTS = (
   "calibration", "corruptions", "sequences", "fgsm", "pgd", "pgd_art", "ensemble", "masking",
-  "gradient_norm", "perturbation",
+  "gradient_norm", "perturbation", "pgd_steps", "pgd_epsilon", "ood",
 )  # fmt: skip
-GRADIENT_ATTACKS = {"fgsm": "FGSM", "pgd": "PGD", "pgd_art": "PGD, ART's defaults,"}
+GRADIENT_ATTACKS = {
+  "fgsm": "FGSM",
+  "pgd": "PGD",
+  "pgd_art": "PGD, ART's defaults,",
+  "pgd_steps": "PGD",
+  "pgd_epsilon": "PGD-20",
+}
 """Parts that are one attack at several radii."""
 ATTACKS = {
   "apgd-ce": "APGD-CE",

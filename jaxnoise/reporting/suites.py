@@ -59,6 +59,10 @@ def write_suite(run_dir: str | Path, suite: str, path: str | Path | None = None)
       _attacks(tables, predictor),
       _calibration(tables, predictor),
     ]
+  elif suite == "distillation":
+    sections += [_corruptions(run, tables, predictor), _attacks(tables, predictor)]
+    if "ood" in tables:
+      sections.append(_reliability("ood", tables["ood"], predictor))
   elif suite == "adversarial":
     sections += [
       _attacks(tables, predictor),

@@ -42,8 +42,9 @@ def plan(config: Mapping[str, Any], workdir: Path) -> list[tuple[dict[str, Any],
     return [(config, workdir)]
   runs = []
   for i, name in enumerate(names):
-    changes = {"stages": (), "stage": {}, **sections.get(name, {})}
-    stage = schema.check(schema.merge(config, changes))
+    merged = schema.merge(config, sections.get(name, {}))
+    # What the other stages are is no part of this one: changing one leaves the others as they are.
+    stage = schema.check({**merged, "stages": (), "stage": {}})
     for field in ("teacher", "init_from", "label_matrix"):
       if stage[field] in names:
         if stage[field] not in names[:i]:

@@ -14,7 +14,13 @@ import numpy as np
 from jaxnoise import corruptions, evaluation, metrics
 from jaxnoise import data as data_lib
 from jaxnoise.core.errors import InputError, closest
-from jaxnoise.training import final, suites_adversarial, suites_stability, writers
+from jaxnoise.training import (
+  final,
+  suites_adversarial,
+  suites_distillation,
+  suites_stability,
+  writers,
+)
 from jaxnoise.training.contact import check_applicable, contact_sheets, draws
 from jaxnoise.training.corrupted import corruption_names, load_corrupted
 from jaxnoise.training.restore import Opened
@@ -24,6 +30,7 @@ SUITES: Mapping[str, tuple[str, ...]] = {
   "renditions": ("renditions",),
   "adversarial": ("fgsm", "pgd", "pgd_art", "ensemble", "masking"),
   "stability": ("gradient_norm", "perturbation"),
+  "distillation": ("corruptions", "pgd_steps", "pgd_epsilon", "ood"),
 }
 """The parts of each suite, in order."""
 ALEXNET = "alexnet"
@@ -45,7 +52,7 @@ class Options:
       relative to; "" for none.
     corrupted_path: official files of corrupted images; None is what the run's config says.
     frost_path: folder of the official frost textures; "" for generated ice.
-    images: of renditions, a folder with one folder for each class.
+    images: of renditions and ood, a folder with one folder for each class.
     batch_size: images at a time; 0 is that of the run's evaluation.
     epsilon: of the ensemble, l_inf radii as text, such as "8/255".
     queries: of the ensemble's Square.
@@ -53,6 +60,7 @@ class Options:
     surrogate: of the masking check, the run that images are found on; "" is the next seed.
     estimator: of the gradient norm, "hutchinson" or "exact".
     samples: of Hutchinson's estimator, draws for each image.
+    step_size: of the distillation suite's PGD, in units of pixels in [0, 1].
   """
 
   only: tuple[str, ...] = ()
@@ -72,6 +80,7 @@ class Options:
   surrogate: str = ""
   estimator: str = "hutchinson"
   samples: int = metrics.GRADIENT_NORM_SAMPLES
+  step_size: float = evaluation.NOISEKD_STEP_SIZE
 
 
 _LEAST = {
@@ -107,6 +116,8 @@ def evaluate(
     InputError: for an unknown suite, part or corruption, or an option that does not fit the run.
   """
   parts = chosen_parts(suite, options.only)
+  if not options.images and not options.only:  # other images are asked for by giving them
+    parts = tuple(part for part in parts if part != suites_distillation.OOD)
   for name, least in _LEAST.items():
     if getattr(options, name) < least:
       raise InputError(f"{name} is {getattr(options, name)}; it must be {least} or larger")
@@ -290,21 +301,7 @@ def _renditions(
       "images is empty; the suite renditions needs a folder with one folder of images for each "
       "class, such as ImageNet-R's"
     )
-  source = opened.run.source
-  if not source.class_names:
-    raise InputError(
-      f"the classes of {opened.directory} have no names, so that folders of images cannot be told "
-      "apart; train on a data set with class names"
-    )
-  height, width, _ = opened.run.spec.image_shape
-  pool = data_lib.image_pool(
-    Path(options.images), height if height == width else 0, class_names=source.class_names
-  )
-  if pool.images.shape[1:] != tuple(opened.run.spec.image_shape):
-    raise InputError(
-      f"{options.images}: the images are of shape {pool.images.shape[1:]}, the run was trained on "
-      f"{tuple(opened.run.spec.image_shape)}; resize them"
-    )
+  pool = suites_distillation.read_images(opened, options.images)
   name = re.sub(r"[^\w.-]+", "_", Path(options.images).resolve().name)
   part = evaluation.rendition_part(
     subject, pool, {"images_crc32": final.fingerprint(pool.images, pool.labels)}
@@ -323,6 +320,10 @@ _MAKERS: Mapping[str, Mapping[str, Callable[..., evaluation.Part]]] = {
   "renditions": {"renditions": _renditions},
   "adversarial": suites_adversarial.MAKERS,
   "stability": suites_stability.MAKERS,
+  "distillation": {
+    "corruptions": suites_distillation.of_all_corruptions(_corruptions),
+    **suites_distillation.MAKERS,
+  },
 }
 
 

@@ -43,6 +43,13 @@ def test_a_later_stage_is_checked_before_the_first_is_trained(tmp_path, config, 
   assert not (tmp_path / "run").exists()
 
 
+def test_a_changed_student_leaves_the_teacher_the_run_that_it_was(tmp_path):
+  (before, _), (old, _) = experiment.plan(staged(KD), tmp_path)
+  (after, _), (new, _) = experiment.plan(staged({**KD, "batch_size": 32}), tmp_path)
+  assert before == after and before["stages"] == () and before["stage"] == {}
+  assert (old["batch_size"], new["batch_size"]) == (64, 32)
+
+
 def test_another_method_or_other_data_is_another_run(tmp_path):
   run = tiny_run()
   rundir.claim(run, tmp_path / "run")
