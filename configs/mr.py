@@ -156,7 +156,7 @@ def get_config(argument: str = "") -> ConfigDict:
   config.optim.schedule = "step"
   config.optim.milestones = ("80 epochs", "120 epochs")
   if name == "arazo":
-    if optimizer == "adam" and network == "wrn28_10":
+    if network == "wrn28_10":
       raise InputError("the config's argument method is arazo, which is not in Table 2; choose mr")
     config.total = "300 epochs"
     config.optim.weight_decay = 1e-4

@@ -12,7 +12,8 @@ renditions: images of some of the classes only, such as ImageNet-R, given with -
 
 The tables are RUN/tables/SUITE/*.json, the page is RUN/SUITE.html. What is measured is kept at
 once: stopped at any moment, the same command goes on where it was, and finished tables are not
-measured again. Corrupted images are made on the device, from the same draws for every run.
+measured again (of the ensemble of attacks, whole radii are kept). Corrupted images are made on the
+device, from the same draws for every run.
 """
 
 from __future__ import annotations

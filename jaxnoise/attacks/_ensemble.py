@@ -108,8 +108,14 @@ def ensemble(
     raise InputError(f"attacks is {names}; name at least one, and each once")
   if norm != "linf" and "square" in names:
     raise InputError(f"attacks has 'square', which is l_inf only; leave it out for norm {norm!r}")
-  if num_targets < 1:
-    raise InputError(f"num_targets is {num_targets}; it must be 1 or larger")
+  for field, value, least in (
+    ("batch_size", batch_size, 1),
+    ("num_steps", num_steps, 0),
+    ("num_targets", num_targets, 1),
+    ("num_queries", num_queries, 1),
+  ):
+    if not least <= value < float("inf") or value != int(value):
+      raise InputError(f"{field} is {value}; it must be a whole number, {least} or larger")
 
   @functools.partial(jax.jit, static_argnums=0)
   def check(

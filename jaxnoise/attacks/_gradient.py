@@ -236,9 +236,7 @@ def uniform_start(
       f"index has shape {index.shape}, but the batch has {image.shape[0]} images; give one integer "
       "per image"
     )
-  if str(jax.random.key_impl(rng)) != "threefry2x32":
-    # Only threefry gives an example of a batch the numbers that it would get alone.
-    rng = jax.random.wrap_key_data(jax.random.bits(rng, (2,)), impl="threefry2x32")
+  rng = _by_example(rng)
   size = math.prod(image.shape[1:])
 
   def one(example: Array) -> Array:
@@ -251,6 +249,13 @@ def uniform_start(
     return radius * _direction(normal[None])[0]
 
   return epsilon * jax.vmap(one)(index).reshape(image.shape)
+
+
+def _by_example(rng: PRNGKey) -> PRNGKey:
+  """A key that gives an example of a batch the numbers that it would get alone: only threefry."""
+  if str(jax.random.key_impl(rng)) == "threefry2x32":
+    return rng
+  return jax.random.wrap_key_data(jax.random.bits(rng, (2,)), impl="threefry2x32")
 
 
 def _check_norm(norm: str) -> None:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnoise.attacks._apgd import _box
-from jaxnoise.attacks._gradient import _check_image, _is_known, _scale
+from jaxnoise.attacks._gradient import _by_example, _check_image, _is_known, _scale
 from jaxnoise.attacks._objectives import ImageLoss
 from jaxnoise.core import InputError
 from jaxnoise.core.types import Array, PRNGKey
@@ -94,7 +94,8 @@ def square(
       f"index has shape {index.shape}, but the batch has {size} images; give one integer per image"
     )
   lower, upper = _box(image, radius, low, high)
-  keys = jax.vmap(lambda i: jax.random.fold_in(rng, i))(index)
+  root = _by_example(rng)
+  keys = jax.vmap(lambda i: jax.random.fold_in(root, i))(index)
   rows = np.arange(height).reshape(1, -1, 1, 1)
   columns = np.arange(width).reshape(1, 1, -1, 1)
   # Sides of the squares after each number of halvings: few and known, so a table.

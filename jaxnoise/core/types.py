@@ -179,6 +179,8 @@ class Method:
     example_pass: state -> PassFn, what to collect over the training set.
     after_pass: (state, tables [N, ...], rng) -> state.
     passes_per_epoch: how often the pass runs.
+    shuffled_pass: visit the examples of a pass in random order, which matters to one whose batches
+      share statistics: data are often stored class by class.
     value_and_grad: state -> GradFn; None means jax.value_and_grad(loss_fn(state), has_aux=True).
     side_batches: further batches to draw at every step.
     replays: optimizer updates on each batch.
@@ -196,6 +198,7 @@ class Method:
   example_pass: Callable[[TrainState], PassFn] | None = None
   after_pass: Callable[[TrainState, Mapping[str, Array], PRNGKey], TrainState] | None = None
   passes_per_epoch: int = 1
+  shuffled_pass: bool = False
   value_and_grad: Callable[[TrainState], GradFn] | None = None
   side_batches: tuple[SideBatch, ...] = ()
   replays: int = 1

@@ -71,7 +71,7 @@ def check_ascent(
     if norm != "linf":
       reason = f"images of this size are at most {diameter:.3g} apart in l_2; give 0 to that"
     raise InputError(f"config.method.epsilon is {epsilon}; {reason}")
-  if not step_size >= 0:
-    raise InputError(f"config.method.step_size is {step_size}; it must be 0 or larger")
-  if steps != int(steps) or steps < 0:
+  if not 0 <= step_size < math.inf:
+    raise InputError(f"config.method.step_size is {step_size}; it must be 0 or larger, and finite")
+  if not 0 <= steps < math.inf or steps != int(steps):
     raise InputError(f"config.method.steps is {steps}; it must be a whole number, 0 or larger")

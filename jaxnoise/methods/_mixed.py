@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -17,8 +18,8 @@ from jaxnoise.methods import _base
 
 def check(alpha: float, spec: Spec, mix_groups: int) -> None:
   """Refuses a negative alpha, and groups that do not divide every batch."""
-  if alpha < 0:
-    raise InputError(f"config.method.alpha is {alpha}; it must be 0 or larger")
+  if not 0 <= alpha < math.inf:
+    raise InputError(f"config.method.alpha is {alpha}; it must be 0 or larger, and finite")
   _base.check_groups(spec, mix_groups)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -81,8 +83,8 @@ def free_at(
   """
   step_size = epsilon if step_size is None else step_size
   _adversarial.check_ascent(spec, epsilon=epsilon, step_size=step_size, steps=1)
-  if replays < 1:
-    raise InputError(f"config.method.replays is {replays}; it must be 1 or larger")
+  if not 1 <= replays < math.inf or replays != int(replays):
+    raise InputError(f"config.method.replays is {replays}; it must be a whole number from 1 on")
   _mixed.check(alpha, spec, mix_groups)
   name = "free_at"
   transform = augment.batched(first)

@@ -65,7 +65,8 @@ def multiplicative_reweighting(
     skip_first_partial: leave out those of the first epoch before its end, as the authors' code has
       it; the paper does not.
     mode: "eval" measures with the running statistics, "train" as the authors' code does: with those
-      of the batch, with dropout, and moving the running ones. Should the inner method have a pass
+      of the batch, in shuffled order, with dropout, and moving the running ones. A last batch that
+      is not full counts some of its rows once more than others. Should the inner method have a pass
       of its own, it shares them.
     augmented: measure on images drawn by `first`, as in the authors' code; False for clean ones.
     first: (rng, image) -> image, one draw per example (flip and crop); read when `augmented`.
@@ -168,6 +169,7 @@ def multiplicative_reweighting(
     example_pass=example_pass,
     after_pass=after_pass,
     passes_per_epoch=updates_per_epoch,
+    shuffled_pass=inner.shuffled_pass or mode == "train",
   )
 
 
@@ -201,10 +203,10 @@ def _check(eta, milestones, factor, max_weight, mode, augmented, first):
 
 
 def _check_updates(inner: Method, spec: Spec, updates: int) -> None:
-  if not 1 <= updates <= spec.steps_per_epoch:
+  if not 1 <= updates <= spec.steps_per_epoch or updates != int(updates):
     raise InputError(
-      f"{_NAME}'s updates_per_epoch is {updates}; it must lie in 1 to {spec.steps_per_epoch}, the "
-      "steps of an epoch"
+      f"{_NAME}'s updates_per_epoch is {updates}; it must be a whole number of 1 to "
+      f"{spec.steps_per_epoch}, the steps of an epoch"
     )
   if inner.example_pass is not None and inner.passes_per_epoch != updates:
     raise InputError(

@@ -152,8 +152,8 @@ def make_pass(
 ) -> Callable[[TrainState, PyTree], TrainState]:
   """Returns (state, data) -> state: the method's pass over the training set and what follows it.
 
-  Examples are visited in index order, the last batch padded and masked; the collected tables are
-  [N, ...], row i belonging to example i.
+  Examples are visited in index order, or a random one where the method says `shuffled_pass`; the
+  last batch is padded and masked. The collected tables are [N, ...], row i belonging to example i.
   """
   count = -(-spec.num_train // batch_size)
   index = jnp.arange(count * batch_size, dtype=jnp.int32).reshape(count, batch_size)
@@ -161,9 +161,13 @@ def make_pass(
   def run(state: TrainState, data: PyTree) -> TrainState:
     key = jax.random.fold_in(rng.fold(state.rng, "pass"), state.step)
     collect = method.example_pass(state)
+    order = None
+    if method.shuffled_pass:
+      order = jax.random.permutation(rng.fold(key, "order"), spec.num_train)
 
     def body(batch_stats, rows: Array):
-      position = sharding.constrain_batch(jnp.minimum(rows, spec.num_train - 1), mesh)
+      position = jnp.minimum(rows, spec.num_train - 1)
+      position = sharding.constrain_batch(position if order is None else order[position], mesh)
       batch = _visible(data_lib.gather(data, position))
       batch["mask"] = (rows < spec.num_train).astype(jnp.float32)
       values, batch_stats = collect(batch_stats, batch, jax.random.fold_in(key, rows[0]))
@@ -173,6 +177,8 @@ def make_pass(
     tables = {
       name: t.reshape((-1, *t.shape[2:]))[: spec.num_train] for name, t in tables.items()
     }
+    if order is not None:
+      tables = {name: jnp.zeros_like(t).at[order].set(t) for name, t in tables.items()}
     state = state.replace(batch_stats=batch_stats)
     return method.after_pass(state, tables, rng.fold(key, "after"))
 

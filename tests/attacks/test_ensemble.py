@@ -68,12 +68,15 @@ def test_it_is_never_above_pgd_and_falls_with_the_radius(run):
 
 
 @pytest.mark.slow
-def test_the_size_of_the_batch_does_not_matter(run):
-  whole = attacks.ensemble(
-    mlp, batch_size=COUNT, attacks=("apgd-ce", "square"), **SMALL
-  )(PARAMS, PIXELS, LABEL, KEY, 0.03)
-  split = run(PARAMS, PIXELS, LABEL, KEY, 0.03)
-  np.testing.assert_array_equal(split["apgd-ce"], whole["apgd-ce"])
+def test_the_size_of_the_batch_does_not_matter():
+  whole, split = (
+    attacks.ensemble(mlp, batch_size=size, attacks=("apgd-ce", "square"), **SMALL)(
+      PARAMS, PIXELS, LABEL, KEY, 0.03
+    )
+    for size in (COUNT, 16)
+  )
+  for name in ("apgd-ce", "square"):
+    np.testing.assert_array_equal(split[name], whole[name])
 
 
 @pytest.mark.slow
@@ -99,6 +102,9 @@ def test_each_attack_finds_the_smallest_radius_of_a_linear_network(name):
     ({"norm": "l2"}, "l_inf only"),
     ({"norm": "l_2"}, "did you mean 'l2'"),
     ({"num_targets": 0}, "num_targets is 0"),
+    ({"num_queries": 0}, "num_queries is 0"),
+    ({"num_steps": 2.5}, "num_steps is 2.5"),
+    ({"batch_size": 0}, "batch_size is 0"),
   ],
 )
 def test_bad_settings_are_refused_in_one_sentence(change, words):

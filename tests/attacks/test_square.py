@@ -111,6 +111,14 @@ def test_draws_depend_on_the_index_and_not_on_the_place_in_the_batch():
 
 
 @pytest.mark.slow
+def test_another_generator_keeps_an_example_s_draws():
+  rows, key = np.array([3, 1]), jax.random.key(0, impl="rbg")
+  image = IMAGE.astype(np.float32)
+  whole = np.asarray(search(image, key, 0.1, 20))
+  np.testing.assert_array_equal(search(image, key, 0.1, 20, rows=rows), whole[rows])
+
+
+@pytest.mark.slow
 def test_the_schedule_is_rescaled_on_request():
   image = IMAGE.astype(np.float32)
   whole, scaled = search(image, KEY, 0.1, 40), search(image, KEY, 0.1, 40, rescale=True)

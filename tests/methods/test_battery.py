@@ -74,11 +74,12 @@ def test_weight_one_changes_nothing_and_scaling_weights_changes_nothing(made):
   w = jnp.array([0.2, 1.0, 0.0, 3.0, 0.5, 1.3])
   (plain, _), plain_grads = fn(state.params, batch, key)
   (ones, _), ones_grads = fn(state.params, {**batch, "weight": jnp.ones(6)}, key)
-  (weighted, _), _ = fn(state.params, {**batch, "weight": w}, key)
-  (scaled, _), _ = fn(state.params, {**batch, "weight": 7 * w}, key)
+  (weighted, _), weighted_grads = fn(state.params, {**batch, "weight": w}, key)
+  (scaled, _), scaled_grads = fn(state.params, {**batch, "weight": 7 * w}, key)
   np.testing.assert_allclose(plain, ones, rtol=1e-6)
-  for a, b in zip(jax.tree.leaves(plain_grads), jax.tree.leaves(ones_grads), strict=True):
-    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+  for one, other in ((plain_grads, ones_grads), (weighted_grads, scaled_grads)):
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+      np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
   np.testing.assert_allclose(weighted, scaled, rtol=1e-5)
   assert abs(float(weighted) - float(plain)) > 1e-4
 

@@ -260,7 +260,7 @@ def test_the_pass_of_the_inner_method_runs_too():
       "multiplicative_reweighting cannot wrap dividemix: it has no single labelled term",
     ),
     (lambda: wrap(collector(passes=1), updates_per_epoch=2), "erm has a pass of its own, 1 in an"),
-    (lambda: wrap(updates_per_epoch=3), "updates_per_epoch is 3; it must lie in 1 to 2"),
+    (lambda: wrap(updates_per_epoch=3), "per_epoch is 3; it must be a whole number of 1 to 2"),
     (lambda: wrap(updates_per_epoch=0), "updates_per_epoch is 0"),
     (lambda: wrap(milestones=(0, 2)), r"milestones are \(0, 2\)"),
     (lambda: wrap(milestones=(1.5,)), r"milestones are \(1.5,\)"),

@@ -51,6 +51,33 @@ def loss_collector(network, *, spec, first=augment.identity):
   )
 
 
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_a_pass_may_be_in_random_order_and_rows_stay_those_of_their_examples(shuffled):
+  def factory(network, *, spec):
+    inner = loss_collector(network, spec=spec)
+
+    def example_pass(state):
+      def collect(batch_stats, batch, rng):
+        # What an example's batch is made of, in the place of the loss.
+        company = jnp.full(batch["index"].shape, jnp.mean(batch["index"] * 1.0))
+        return {"loss": company, "index": batch["index"]}, batch_stats
+
+      return collect
+
+    return dataclasses.replace(inner, example_pass=example_pass, shuffled_pass=shuffled)
+
+  run = tiny_run(factory, source=tiny_source(num_train=70))  # the last batch is padded
+  programs = loop.Programs(run)
+  arrays = data.device_data(run.source, jax.sharding.NamedSharding(run.mesh, jax.P()))
+  table = programs.example_pass(programs.init(), arrays).method_state["collector"]
+  np.testing.assert_array_equal(table["index"], np.arange(70))
+  in_order = np.repeat(np.arange(0, 70, 16), 16)[:64] + 7.5
+  found = np.asarray(table["loss"])[:64]
+  assert np.array_equal(found, in_order) != shuffled
+  if shuffled:
+    assert found.min() > 16 and found.max() < 54  # every batch is of examples from everywhere
+
+
 def test_a_collected_table_equals_direct_evaluation(tmp_path):
   source = tiny_source(num_train=70)  # not a multiple of the batch: the pass pads, the epoch drops
   run = tiny_run(loss_collector, source=source, total="2 epochs")
