@@ -220,6 +220,7 @@ def check_learning_rate(
 
 
 def check_stable(x: Array, moments: _Moments, learning_rate: float, loss: str) -> None:
+  """Raises InputError for a learning rate at which the second moments grow, with the limit."""
   limit = _limit(moments) / _LOSSES[loss]
   if learning_rate < limit:
     return
