@@ -12,7 +12,7 @@ the file carries (CIFAR-10N). What is compared:
                 losses; also with one of its two signals alone
   audit of nrd  the same on one run of NRD
   audit of mr   the same on the first run under multiplicative reweighting (eta as in
-                benchmarks/reweighting.py); also with its weights alone
+                benchmarks/reweighting.py); also with its summed losses alone
   out of fold   1 - p[given label] of networks that were trained without the example: five folds,
                 stratified by the given labels, of the same cross-entropy recipe
   cleanlab      its default label quality score (self-confidence) on the same out-of-fold
@@ -65,7 +65,7 @@ COLUMNS = {
 }
 NAMES = (
   "audit", "audit, views alone", "audit, losses alone", "audit of nrd", "audit of mr",
-  "audit of mr, weights alone", "out of fold",
+  "audit of mr, summed losses alone", "out of fold",
 )  # fmt: skip
 INSTALL = "cleanlab is not installed: `pip install cleanlab`, and the same command adds its rows"
 
@@ -124,7 +124,7 @@ def run_audit(arguments: argparse.Namespace, cell: str, name: str, seed: int) ->
   out = {whole: scored(found.score, wrong, found.probability.sum())}
   alone = {
     "ce": {evaluation.VIEWS: "views", "track_losses": "losses"},
-    "mr": {MR: "weights"},
+    "mr": {MR: "summed losses"},
   }
   for signal, words in alone.get(name, {}).items():
     one = evaluation.audit_labels(pool.labels, signals={signal: found.signals[signal]})

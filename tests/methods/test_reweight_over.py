@@ -136,10 +136,10 @@ def start():
   return 0.1 * np.sin(np.arange(IMAGE.size, dtype="f4")).reshape(IMAGE.shape)
 
 
-def attacked(image, slope, step):
+def attacked(image, slope, step, centre=IMAGE):
   """One step along the slope [B, K] of the logits, which every pixel of a channel shares."""
   signs = np.sign(slope @ np.asarray(fresh().params["w"], "f8").T)
-  return np.clip(np.clip(image + step * signs[:, None, None], IMAGE - 0.1, IMAGE + 0.1), 0, 1)
+  return np.clip(np.clip(image + step * signs[:, None, None], centre - 0.1, centre + 0.1), 0, 1)
 
 
 def probability(image):
@@ -153,6 +153,25 @@ def pgd_by_hand(state, step=0.06):
 
 def fast_by_hand(state):
   return pgd_by_hand(state, 0.125)
+
+
+def pgd_mixup_by_hand(state, step=0.06):
+  """The ascent is on the loss of the mixed labels, from the mixed image."""
+  label = np.eye(3)[LABEL]
+  slope = probability(mixture()) - LAM * label - (1 - LAM) * label[PERM]
+  return mixed(cross_entropy, log_p(attacked(mixture(), slope, step, mixture())))
+
+
+def fast_mixup_by_hand(state):
+  return pgd_mixup_by_hand(state, 0.125)
+
+
+def trades_mixup_by_hand(state):
+  near = mixture() + start()
+  slope = probability(near) - probability(mixture())
+  natural = log_p(mixture())
+  other = log_p(attacked(near, slope, 0.06, mixture()), mean=moved(mixture()))
+  return {**mixed(cross_entropy, natural), "both": 6 * divergence(natural, other)}
 
 
 def trades_by_hand(state):
@@ -188,6 +207,13 @@ SLOW = {
   "free_at + mixup": (methods.free_at, {"epsilon": 0.1, "alpha": 1.0}, free_at_mixup_by_hand),
   "pgd_at": (methods.pgd_at, {**AT, "random_start": False}, pgd_by_hand),
   "fast_at": (methods.fast_at, {"epsilon": 0.1}, fast_by_hand),
+  "pgd_at + mixup": (
+    methods.pgd_at,
+    {**AT, "random_start": False, "alpha": 1.0},
+    pgd_mixup_by_hand,
+  ),
+  "fast_at + mixup": (methods.fast_at, {"epsilon": 0.1, "alpha": 1.0}, fast_mixup_by_hand),
+  "trades + mixup": (methods.trades, {**AT, "alpha": 1.0}, trades_mixup_by_hand),
 }
 CASES = {**FAST, **SLOW}
 
