@@ -25,8 +25,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import runpy
 import sys
 import time
@@ -128,7 +126,7 @@ def labels_of(cell: str) -> str:
 def run_row(arguments: argparse.Namespace) -> dict[str, Any]:
   """Trains one network and returns its row; resumes what is there."""
   from jaxnoise import reporting
-  from jaxnoise.training import cache, experiment, restore, writers
+  from jaxnoise.training import cache, experiment, restore
 
   cache.use_compilation_cache()
   started = time.monotonic()
@@ -157,37 +155,25 @@ def run_row(arguments: argparse.Namespace) -> dict[str, Any]:
     "ece": float(reporting.curve(run, "test/student/ece").value[-1, 0]),
     **reweighting.attacked(restore.open_run(result.directory)),
     **taught,
-    "wall_seconds": round(time.monotonic() - started, 1),
-    "hardware": f"{os.cpu_count()} CPU cores, {platform.machine()}",
-    "commit": writers.provenance()["commit"],
+    **rows.provenance(started),
   }
 
 
 def main(argv: Sequence[str]) -> int:
   """Runs what is missing, each seed's teachers before their students, and prints the tables."""
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  add = parser.add_argument
-  add("--protocol", choices=tuple(CELLS), default="digits")
-  add("--out", type=Path, default=Path("runs/distillation"))
-  add("--data", default="", help="of small: FILE.npz; see configs/noisymix_small.py")
-  add("--cells", default="", help="names, comma between them; default: all of the protocol")
-  add("--seeds", type=int, default=0, help="default: 5 on digits, 3 on small")
-  add("--jobs", type=int, default=1, help="rows at a time")
-  add("--minutes", type=float, default=1e9, help="begin no row after so long")
-  add("--row", default="", help=argparse.SUPPRESS)
+  parser = rows.options(
+    __doc__, "runs/distillation", seeds="5 on digits, 3 on small", protocols=tuple(CELLS)
+  )
+  parser.add_argument("--cells", default="", help="comma between them; default: all")
   arguments = parser.parse_args(argv)
   if arguments.row:
     print(json.dumps(run_row(arguments)))
     return 0
   cells = CELLS[arguments.protocol]
-  chosen = tuple(filter(None, arguments.cells.split(","))) or tuple(cells)
-  for name in chosen:
-    if name not in cells:
-      parser.error(f"--cells has {name!r}; known are {', '.join(cells)}")
-  if arguments.protocol == "small" and not arguments.data:
-    parser.error("--protocol=small needs --data=FILE.npz; see configs/noisymix_small.py")
+  rows.need_data(parser, arguments)
+  chosen = rows.chosen(parser, "cells", arguments.cells, tuple(cells)) or tuple(cells)
   path = arguments.out / f"{arguments.protocol}.jsonl"
-  options = [f"--{k}={getattr(arguments, k)}" for k in ("protocol", "out", "data")]
+  options = rows.passed_on(arguments, ("protocol", "out", "data"))
   end = time.monotonic() + 60 * arguments.minutes
   for seed in range(arguments.seeds or SEEDS[arguments.protocol]):
     for cell in chosen:

@@ -32,8 +32,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
-import platform
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -187,8 +185,9 @@ def cleanlab_row(row: Mapping[str, Any], folder: Path) -> dict[str, Any] | None:
 
 def run_row(arguments: argparse.Namespace) -> dict[str, Any]:
   """Makes one row; resumes what is there."""
-  from jaxnoise.training import cache, writers
+  from jaxnoise.training import cache
 
+  started = time.monotonic()
   cache.use_compilation_cache()
   cell, part, seed = arguments.row.split(":")
   if part == "folds":
@@ -204,8 +203,7 @@ def run_row(arguments: argparse.Namespace) -> dict[str, Any]:
     "seed": int(seed),
     "epochs": arguments.epochs or noisy_labels.EPOCHS[arguments.protocol],
     "found": found,
-    "hardware": f"{os.cpu_count()} CPU cores, {platform.machine()}",
-    "commit": writers.provenance()["commit"],
+    **rows.provenance(started),
   }
 
 
@@ -233,34 +231,25 @@ def tables(found: Sequence[Mapping[str, Any]], cells: Sequence[str], folder: Pat
 
 def main(argv: Sequence[str]) -> int:
   """Runs what is missing and prints a table for each cell."""
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser = rows.options(
+    __doc__, "runs/label_audit", seeds="5 on digits, 1 on small", protocols=tuple(CELLS)
+  )
   add = parser.add_argument
-  add("--protocol", choices=tuple(CELLS), default="digits")
-  add("--out", type=Path, default=Path("runs/label_audit"))
-  add("--data", default="", help="of small: FILE.npz with human_labels/NAME")
-  add("--cells", default="", help="names, comma between them; default: all of the protocol")
+  add("--cells", default="", help="comma between them; default: all of the protocol")
   add("--parts", default="", help=f"of {', '.join(PARTS)}; default: all")
-  add("--seeds", type=int, default=0, help="default: 5 on digits, 1 on small")
   add("--epochs", type=int, default=0, help="default: the protocol's")
-  add("--jobs", type=int, default=1, help="rows at a time")
-  add("--minutes", type=float, default=1e9, help="begin no row after so long")
-  add("--row", default="", help=argparse.SUPPRESS)
   arguments = parser.parse_args(argv)
   if arguments.row:
     print(json.dumps(run_row(arguments)))
     return 0
-  for field, known in (("cells", CELLS[arguments.protocol]), ("parts", PARTS)):
-    for name in filter(None, getattr(arguments, field).split(",")):
-      if name not in known:
-        parser.error(f"--{field} has {name!r}; known are {', '.join(known)}")
-  if arguments.protocol == "small" and not arguments.data:
-    parser.error("--protocol=small needs --data=FILE.npz; see configs/noisymix_small.py")
-  cells = tuple(filter(None, arguments.cells.split(","))) or CELLS[arguments.protocol]
-  parts = tuple(filter(None, arguments.parts.split(","))) or PARTS
+  rows.need_data(parser, arguments)
+  known = CELLS[arguments.protocol]
+  cells = rows.chosen(parser, "cells", arguments.cells, known) or known
+  parts = rows.chosen(parser, "parts", arguments.parts, PARTS) or PARTS
   seeds = range(arguments.seeds or SEEDS[arguments.protocol])
   wanted = [f"{cell}:{part}:{seed}" for seed in seeds for cell in cells for part in parts]
   path = arguments.out / f"{arguments.protocol}.jsonl"
-  options = [f"--{k}={getattr(arguments, k)}" for k in ("protocol", "out", "data", "epochs")]
+  options = rows.passed_on(arguments, ("protocol", "out", "data", "epochs"))
   rows.run_missing(
     wanted,
     path,

@@ -19,8 +19,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import runpy
 import sys
 import time
@@ -152,7 +150,7 @@ def config_of(protocol: str, cell: str, name: str, seed: int, data: str) -> dict
 def run_row(arguments: argparse.Namespace) -> dict[str, Any]:
   """Trains one network (or pair) and returns its row; resumes what is there."""
   from jaxnoise import reporting
-  from jaxnoise.training import cache, experiment, writers
+  from jaxnoise.training import cache, experiment
 
   cache.use_compilation_cache()
   started = time.monotonic()
@@ -182,36 +180,25 @@ def run_row(arguments: argparse.Namespace) -> dict[str, Any]:
   return {
     **row,
     "noise_rate": run.label_noise["rate"],
-    "wall_seconds": round(time.monotonic() - started, 1),
-    "hardware": f"{os.cpu_count()} CPU cores, {platform.machine()}",
-    "commit": writers.provenance()["commit"],
+    **rows.provenance(started),
   }
 
 
 def main(argv: Sequence[str]) -> int:
   """Runs what is missing and prints a table for each cell."""
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  add = parser.add_argument
-  add("--protocol", choices=tuple(SEEDS), default="digits")
-  add("--out", type=Path, default=Path("runs/noisy_labels"))
-  add("--data", default="", help="of small: FILE.npz; see configs/noisymix_small.py")
-  add("--cells", default="", help="names, comma between them; default: all of the protocol")
-  add("--methods", default="", help="names, comma between them; default: all of a cell")
-  add("--seeds", type=int, default=0, help="default: 5 on digits, 3 on small")
-  add("--jobs", type=int, default=1, help="rows at a time")
-  add("--minutes", type=float, default=1e9, help="begin no row after so long")
-  add("--row", default="", help=argparse.SUPPRESS)
+  parser = rows.options(
+    __doc__, "runs/noisy_labels", seeds="5 on digits, 3 on small", protocols=tuple(SEEDS)
+  )
+  parser.add_argument("--cells", default="", help="comma between them; default: all")
+  parser.add_argument("--methods", default="", help="comma between them; default: all of a cell")
   arguments = parser.parse_args(argv)
   if arguments.row:
     print(json.dumps(run_row(arguments)))
     return 0
   cells = CELLS[arguments.protocol]
-  for field, known in (("cells", tuple(cells)), ("methods", ALL)):
-    for name in filter(None, getattr(arguments, field).split(",")):
-      if name not in known:
-        parser.error(f"--{field} has {name!r}; known are {', '.join(known)}")
-  chosen = tuple(filter(None, arguments.cells.split(","))) or tuple(cells)
-  only = tuple(filter(None, arguments.methods.split(",")))
+  rows.need_data(parser, arguments)
+  chosen = rows.chosen(parser, "cells", arguments.cells, tuple(cells)) or tuple(cells)
+  only = rows.chosen(parser, "methods", arguments.methods, ALL)
   seeds = range(arguments.seeds or SEEDS[arguments.protocol])
   wanted = [
     f"{cell}:{name}:{seed}"
@@ -220,7 +207,7 @@ def main(argv: Sequence[str]) -> int:
     for name in only or cells[cell]
   ]
   path = arguments.out / f"{arguments.protocol}.jsonl"
-  options = [f"--{k}={getattr(arguments, k)}" for k in ("protocol", "out", "data")]
+  options = rows.passed_on(arguments, ("protocol", "out", "data"))
   rows.run_missing(
     wanted,
     path,

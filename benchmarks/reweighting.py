@@ -30,8 +30,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import runpy
 import sys
 import time
@@ -189,7 +187,7 @@ def weighed(opened: Any, eta: float) -> dict[str, float]:
 def run_row(arguments: argparse.Namespace) -> dict[str, Any]:
   """Trains one network and returns its row; resumes what is there."""
   from jaxnoise import reporting
-  from jaxnoise.training import cache, experiment, restore, writers
+  from jaxnoise.training import cache, experiment, restore
 
   cache.use_compilation_cache()
   started = time.monotonic()
@@ -222,9 +220,7 @@ def run_row(arguments: argparse.Namespace) -> dict[str, Any]:
   return {
     **row,
     "eta": config["wrapper_args"][MR]["eta"] if MR in config["wrappers"] else None,
-    "wall_seconds": round(time.monotonic() - started, 1),
-    "hardware": f"{os.cpu_count()} CPU cores, {platform.machine()}",
-    "commit": writers.provenance()["commit"],
+    **rows.provenance(started),
   }
 
 
@@ -244,31 +240,20 @@ def tables(found: Sequence[Mapping[str, Any]], cell: str, names: Sequence[str]) 
 
 def main(argv: Sequence[str]) -> int:
   """Runs what is missing and prints a table for each cell."""
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  add = parser.add_argument
-  add("--protocol", choices=tuple(CELLS), default="digits")
-  add("--out", type=Path, default=Path("runs/reweighting"))
-  add("--data", default="", help="of small: FILE.npz; see configs/noisymix_small.py")
-  add("--cells", default="", help="names, comma between them; default: all of the protocol")
-  add("--methods", default="", help="names, comma between them; default: all of a cell")
-  add("--seeds", type=int, default=0, help="default: each cell's own number")
-  add("--jobs", type=int, default=1, help="rows at a time")
-  add("--minutes", type=float, default=1e9, help="begin no row after so long")
-  add("--row", default="", help=argparse.SUPPRESS)
+  parser = rows.options(
+    __doc__, "runs/reweighting", seeds="each cell's own number", protocols=tuple(CELLS)
+  )
+  parser.add_argument("--cells", default="", help="comma between them; default: all")
+  parser.add_argument("--methods", default="", help="comma between them; default: all of a cell")
   arguments = parser.parse_args(argv)
   if arguments.row:
     print(json.dumps(run_row(arguments)))
     return 0
   cells = CELLS[arguments.protocol]
-  chosen = tuple(filter(None, arguments.cells.split(","))) or tuple(cells)
-  only = tuple(filter(None, arguments.methods.split(",")))
-  for field, given, known in (
-    ("cells", chosen, tuple(cells)),
-    ("methods", only, tuple({name: 0 for names, _ in cells.values() for name in names})),
-  ):
-    for name in given:
-      if name not in known:
-        parser.error(f"--{field} has {name!r}; known are {', '.join(known)}")
+  rows.need_data(parser, arguments)
+  chosen = rows.chosen(parser, "cells", arguments.cells, tuple(cells)) or tuple(cells)
+  known = tuple({name: 0 for names, _ in cells.values() for name in names})
+  only = rows.chosen(parser, "methods", arguments.methods, known)
   wanted = [
     f"{cell}:{name}:{seed}"
     for cell in chosen
@@ -276,10 +261,8 @@ def main(argv: Sequence[str]) -> int:
     for name in cells[cell][0]
     if not only or name in only
   ]
-  if arguments.protocol == "small" and not arguments.data:
-    parser.error("--protocol=small needs --data=FILE.npz; see configs/noisymix_small.py")
   path = arguments.out / f"{arguments.protocol}.jsonl"
-  options = [f"--{k}={getattr(arguments, k)}" for k in ("protocol", "out", "data")]
+  options = rows.passed_on(arguments, ("protocol", "out", "data"))
   rows.run_missing(
     wanted,
     path,

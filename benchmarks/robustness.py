@@ -15,10 +15,7 @@ the mean of its seeds; it is read from the runs, which are kept in OUT/PROTOCOL.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import platform
 import runpy
 import sys
 import time
@@ -94,7 +91,7 @@ COLUMNS = {
 def run_row(protocol: str, method: str, seed: int, out: Path, data: str) -> dict[str, Any]:
   """Trains one network, measures it, and returns its row; resumes what is there."""
   from jaxnoise import evaluate, reporting
-  from jaxnoise.training import cache, experiment, schema, suites, writers
+  from jaxnoise.training import cache, experiment, schema, suites
 
   cache.use_compilation_cache()
   started = time.monotonic()
@@ -127,9 +124,7 @@ def run_row(protocol: str, method: str, seed: int, out: Path, data: str) -> dict
     "flip": tables["sequences"]["mean_flip_probability"][0],
     "fgsm": tables["fgsm"]["linf 8/255"][0],
     "pgd": tables["pgd"]["linf 2/255"][0],
-    "wall_seconds": round(time.monotonic() - started, 1),
-    "hardware": f"{os.cpu_count()} CPU cores, {platform.machine()}",
-    "commit": writers.provenance()["commit"],
+    **rows.provenance(started),
   }
 
 
@@ -158,16 +153,10 @@ def with_flip_rates(found: Sequence[rows.Row], runs: Path) -> list[dict[str, Any
 
 def main(argv: Sequence[str]) -> int:
   """Runs what is missing and prints the table."""
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  add = parser.add_argument
-  add("--protocol", choices=tuple(SEEDS), default="digits")
-  add("--out", type=Path, default=Path("runs/robustness"))
-  add("--data", default="", help="of small: FILE.npz; see configs/noisymix_small.py")
-  add("--methods", default="", help="names, comma between them; default: all of the protocol")
-  add("--seeds", type=int, default=0, help="default: 5 on digits, 3 on small")
-  add("--jobs", type=int, default=1, help="rows at a time")
-  add("--minutes", type=float, default=1e9, help="begin no row after so long")
-  add("--row", default="", help=argparse.SUPPRESS)
+  parser = rows.options(
+    __doc__, "runs/robustness", seeds="5 on digits, 3 on small", protocols=tuple(SEEDS)
+  )
+  parser.add_argument("--methods", default="", help="comma between them; default: the protocol's")
   arguments = parser.parse_args(argv)
   if arguments.row:
     method, seed = arguments.row.split(":")
@@ -175,15 +164,14 @@ def main(argv: Sequence[str]) -> int:
       run_row(arguments.protocol, method, int(seed), arguments.out, arguments.data)
     ))
     return 0
+  rows.need_data(parser, arguments)
   known = methods(SIDES[arguments.protocol])
-  names = tuple(filter(None, arguments.methods.split(","))) or CHOSEN[arguments.protocol]
+  names = rows.chosen(parser, "methods", arguments.methods, tuple(known))
+  names = names or CHOSEN[arguments.protocol]
   names = tuple(known) if names is None else names
-  for name in names:
-    if name not in known:
-      parser.error(f"--methods has {name!r}; known are {', '.join(known)}")
   path = arguments.out / f"{arguments.protocol}.jsonl"
   seeds = range(arguments.seeds or SEEDS[arguments.protocol])
-  options = [f"--{k}={getattr(arguments, k)}" for k in ("protocol", "out", "data")]
+  options = rows.passed_on(arguments, ("protocol", "out", "data"))
   rows.run_missing(
     [f"{name}:{seed}" for seed in seeds for name in names],
     path,

@@ -7,8 +7,11 @@ where it stopped.
 
 from __future__ import annotations
 
+import argparse
 import concurrent.futures
 import json
+import os
+import platform
 import subprocess
 import sys
 import time
@@ -21,6 +24,59 @@ import numpy as np
 Row = Mapping[str, Any]
 Columns = Mapping[str, tuple[str, float]]
 """field of a row -> (title, what the value is multiplied by)."""
+
+
+def options(doc: str, out: str, *, seeds: str, protocols: Sequence[str] = ()) -> Any:
+  """The command line that all of these benchmarks have.
+
+  Args:
+    doc: the script's docstring; its first line is the description.
+    out: the default folder.
+    seeds: how many --seeds=0 stands for, in words.
+    protocols: names of the protocols, the default one first; () for a script that has one.
+  """
+  parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+  add = parser.add_argument
+  if protocols:
+    add("--protocol", choices=tuple(protocols), default=protocols[0])
+    add("--data", default="", help="of small: FILE.npz; see configs/noisymix_small.py")
+  add("--out", type=Path, default=Path(out))
+  add("--seeds", type=int, default=0, help=f"default: {seeds}")
+  add("--jobs", type=int, default=1, help="rows at a time")
+  add("--minutes", type=float, default=1e9, help="begin no row after so long")
+  add("--row", default="", help=argparse.SUPPRESS)
+  return parser
+
+
+def chosen(parser: argparse.ArgumentParser, field: str, given: str, known: Sequence[str]) -> tuple:
+  """The names in `given`, comma between them, () for none; ends the program at an unknown one."""
+  names = tuple(filter(None, given.split(",")))
+  for name in names:
+    if name not in known:
+      parser.error(f"--{field} has {name!r}; known are {', '.join(known)}")
+  return names
+
+
+def need_data(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+  """Ends the program where the protocol `small` was asked for without its images."""
+  if arguments.protocol == "small" and not arguments.data:
+    parser.error("--protocol=small needs --data=FILE.npz; see configs/noisymix_small.py")
+
+
+def passed_on(arguments: argparse.Namespace, fields: Sequence[str]) -> list[str]:
+  """Those options again, for the process that makes a row."""
+  return [f"--{field}={getattr(arguments, field)}" for field in fields]
+
+
+def provenance(started: float) -> dict[str, Any]:
+  """What every row ends with: how long it took, on what, and of which commit."""
+  from jaxnoise.training import writers
+
+  return {
+    "wall_seconds": round(time.monotonic() - started, 1),
+    "hardware": f"{os.cpu_count()} CPU cores, {platform.machine()}",
+    "commit": writers.provenance()["commit"],
+  }
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

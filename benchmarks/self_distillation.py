@@ -26,8 +26,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import runpy
 import sys
 import time
@@ -117,7 +115,7 @@ def measured(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
 
 def run_row(arguments: argparse.Namespace) -> dict[str, Any]:
   """Trains one network and returns its row; resumes what is there."""
-  from jaxnoise.training import cache, experiment, loop, writers
+  from jaxnoise.training import cache, experiment, loop
 
   cache.use_compilation_cache()
   started = time.monotonic()
@@ -140,9 +138,7 @@ def run_row(arguments: argparse.Namespace) -> dict[str, Any]:
     "epochs": arguments.epochs,
     "images": arguments.images,
     **values,
-    "wall_seconds": round(time.monotonic() - started, 1),
-    "hardware": f"{os.cpu_count()} CPU cores, {platform.machine()}",
-    "commit": writers.provenance()["commit"],
+    **rows.provenance(started),
   }
 
 
@@ -180,35 +176,27 @@ def tables(found: Sequence[Mapping[str, Any]], names: Sequence[str], splits: Seq
 
 def main(argv: Sequence[str]) -> int:
   """Runs what is missing, teachers first, and prints the tables."""
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser = rows.options(__doc__, "runs/self_distillation", seeds="5")
   add = parser.add_argument
-  add("--out", type=Path, default=Path("runs/self_distillation"))
   add("--loss", choices=("squared", "kl"), default="squared", help="of the students")
   add("--splits", default="validation,test", help="names, comma between them")
-  add("--methods", default="", help="students such as swap-0.3, comma between them; default: all")
-  add("--seeds", type=int, default=5)
+  add("--methods", default="", help="students such as swap-0.3; default: all")
   add("--epochs", type=int, default=60)
   add("--images", type=int, default=500, help="training images of the gradient norm")
-  add("--jobs", type=int, default=1, help="rows at a time")
-  add("--minutes", type=float, default=1e9, help="begin no row after so long")
-  add("--row", default="", help=argparse.SUPPRESS)
   arguments = parser.parse_args(argv)
   if arguments.row:
     print(json.dumps(run_row(arguments)))
     return 0
-  splits = tuple(filter(None, arguments.splits.split(",")))
-  students = tuple(filter(None, arguments.methods.split(","))) or STUDENTS
-  for field, given, known in (("splits", splits, HOLDOUT), ("methods", students, STUDENTS)):
-    for name in given:
-      if name not in known:
-        parser.error(f"--{field} has {name!r}; known are {', '.join(known)}")
+  splits = rows.chosen(parser, "splits", arguments.splits, tuple(HOLDOUT))
+  students = rows.chosen(parser, "methods", arguments.methods, STUDENTS) or STUDENTS
   path = arguments.out / f"digits-{arguments.loss}.jsonl"
-  options = [f"--{k}={getattr(arguments, k)}" for k in ("out", "loss", "epochs", "images")]
+  options = rows.passed_on(arguments, ("out", "loss", "epochs", "images"))
   end = time.monotonic() + 60 * arguments.minutes
   # Teachers of all seeds before the students, which need them.
+  seeds = range(arguments.seeds or 5)
   for names in (("teacher",), students):
     rows.run_missing(
-      [f"{s}:{name}:{seed}" for seed in range(arguments.seeds) for s in splits for name in names],
+      [f"{split}:{name}:{seed}" for seed in seeds for split in splits for name in names],
       path,
       lambda row: [__file__, f"--row={row}", *options],
       jobs=arguments.jobs,

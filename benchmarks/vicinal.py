@@ -26,8 +26,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import runpy
 import sys
 import time
@@ -104,7 +102,7 @@ def config_of(arguments: argparse.Namespace, rate: str, name: str, seed: int) ->
 def run_row(arguments: argparse.Namespace) -> dict[str, Any]:
   """Trains one network and returns its row; resumes what is there."""
   from jaxnoise import metrics, reporting
-  from jaxnoise.training import cache, experiment, restore, writers
+  from jaxnoise.training import cache, experiment, restore
 
   cache.use_compilation_cache()
   started = time.monotonic()
@@ -148,9 +146,7 @@ def run_row(arguments: argparse.Namespace) -> dict[str, Any]:
       row["curve"]["ema"], row["ema_last"] = ema.tolist(), float(ema[-1])
   return {
     **row,
-    "wall_seconds": round(time.monotonic() - started, 1),
-    "hardware": f"{os.cpu_count()} CPU cores, {platform.machine()}",
-    "commit": writers.provenance()["commit"],
+    **rows.provenance(started),
   }
 
 
@@ -205,19 +201,14 @@ def write_figure(
 
 def main(argv: Sequence[str]) -> int:
   """Runs what is missing, prints the tables and writes the figure."""
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser = rows.options(__doc__, "runs/vicinal", seeds="3 on digits, 1 on CIFAR")
   add = parser.add_argument
   add("--study", choices=tuple(METHODS), default="long")
   add("--dataset", choices=("digits", "cifar10", "cifar100"), default="digits")
   add("--data", default="", help="of CIFAR: see configs/nrd.py")
-  add("--out", type=Path, default=Path("runs/vicinal"))
   add("--epochs", type=int, default=0, help="default: the study's on the data set")
-  add("--methods", default="", help="names, comma between them; default: the study's")
+  add("--methods", default="", help="comma between them; default: the study's")
   add("--rates", default="", help="of ece: noise rates, comma between them; default: all")
-  add("--seeds", type=int, default=0, help="default: 3 on digits, 1 on CIFAR")
-  add("--jobs", type=int, default=1, help="rows at a time")
-  add("--minutes", type=float, default=1e9, help="begin no row after so long")
-  add("--row", default="", help=argparse.SUPPRESS)
   arguments = parser.parse_args(argv)
   study, dataset = arguments.study, arguments.dataset
   arguments.epochs = arguments.epochs or EPOCHS[study, dataset]
@@ -225,17 +216,11 @@ def main(argv: Sequence[str]) -> int:
     print(json.dumps(run_row(arguments)))
     return 0
   rates = ("0.8",) if study == "long" else RATES
-  wanted = {"methods": METHODS["ece"], "rates": rates}
-  for field, known in wanted.items():
-    for name in filter(None, getattr(arguments, field).split(",")):
-      if name not in known:
-        parser.error(f"--{field} has {name!r}; known are {', '.join(known)}")
-  names = tuple(filter(None, arguments.methods.split(","))) or METHODS[study]
-  rates = tuple(filter(None, arguments.rates.split(","))) or rates
+  names = rows.chosen(parser, "methods", arguments.methods, METHODS["ece"]) or METHODS[study]
+  rates = rows.chosen(parser, "rates", arguments.rates, rates) or rates
   seeds = range(arguments.seeds or (3 if dataset == "digits" else 1))
   path = arguments.out / f"{stem(arguments)}.jsonl"
-  passed = ("study", "dataset", "data", "out", "epochs")
-  options = [f"--{k}={getattr(arguments, k)}" for k in passed]
+  options = rows.passed_on(arguments, ("study", "dataset", "data", "out", "epochs"))
   rows.run_missing(
     [f"{rate}:{name}:{seed}" for seed in seeds for rate in rates for name in names],
     path,
