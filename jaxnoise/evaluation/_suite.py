@@ -58,7 +58,8 @@ class Part:
       has it; a table of other settings is measured anew.
     cells: names of the measurements, in order.
     measure: what measures one.
-    summarise: cell -> values of all cells, to predictor -> field -> one number per seed.
+    summarise: cell -> values of all cells, to predictor -> field -> one number per seed (or rows,
+      for what a page says).
     headline: field of a cell that progress is told by.
     notes: what only the summary depends on; written beside it.
   """

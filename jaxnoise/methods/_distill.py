@@ -99,14 +99,6 @@ def distillation(
     layers, teacher_layers = term.layers, term.teacher_layers
   taught_by_logits = term is None or hinton.alpha > 0
 
-  def init_state(state: TrainState) -> TrainState:
-    if state.teacher is None:
-      raise InputError(
-        f"config.teacher is empty, but {name} needs a teacher; name the run directory of a trained "
-        "network (or an earlier stage)"
-      )
-    return state
-
   def teach(state: TrainState, image: Array, streams: Streams) -> tuple[Array, list[Array]]:
     options: dict[str, Any] = {} if live is None else {"rng": streams("teacher_dropout")}
     if live is not None and live.dropout is not None:
@@ -118,11 +110,7 @@ def distillation(
       features=teacher_layers,
       **options,
     )
-    if out.logits.shape[-1] != spec.num_classes:
-      raise InputError(
-        f"config.teacher is a network of {out.logits.shape[-1]} classes, but the data have "
-        f"{spec.num_classes}; name a teacher that was trained for the same classes"
-      )
+    check_classes(out.logits, spec)
     return jax.lax.stop_gradient((out.logits, [out.features[n] for n in teacher_layers]))
 
   def loss_fn(state: TrainState) -> LossFn:
@@ -167,7 +155,30 @@ def distillation(
 
     return fn
 
-  return Method(name, loss_fn, _base.student(network), init_state=init_state)
+  return Method(name, loss_fn, _base.student(network), init_state=with_teacher(name))
+
+
+def with_teacher(name: str) -> Callable[[TrainState], TrainState]:
+  """The `init_state` of a method that needs a teacher and keeps nothing."""
+
+  def init_state(state: TrainState) -> TrainState:
+    if state.teacher is None:
+      raise InputError(
+        f"config.teacher is empty, but {name} needs a teacher; name the run directory of a trained "
+        "network (or an earlier stage)"
+      )
+    return state
+
+  return init_state
+
+
+def check_classes(teacher_logits: Array, spec: Spec) -> None:
+  """Refuses a teacher of other classes than the data's."""
+  if teacher_logits.shape[-1] != spec.num_classes:
+    raise InputError(
+      f"config.teacher is a network of {teacher_logits.shape[-1]} classes, but the data have "
+      f"{spec.num_classes}; name a teacher that was trained for the same classes"
+    )
 
 
 def check(hinton: Hinton) -> None:
@@ -296,10 +307,11 @@ def _check_features(
       raise InputError(
         f"{field} names {name!r}, but in the {who} that has shape [B, "
         f"{', '.join(map(str, shapes[name][1:]))}], which is no map [B, height, width, channels]; "
-        "name a stage such as 'stage1' (similarity_preserving and rkd take vectors)"
+        f"name a stage such as 'stage1' (similarity_preserving and rkd take vectors){other}"
       )
     if term.maps and math.prod(shapes[name][1:3]) == 1:
       raise InputError(
-        f"{field} names {name!r}, but in the {who} that is a map of a single place, whose "
-        "attention is 1 whatever it holds; name earlier stages"
+        f"{field} names {name!r}, but in the {who} that has shape [B, "
+        f"{', '.join(map(str, shapes[name][1:]))}], a single place, whose attention is 1 whatever "
+        f"it holds; name earlier stages{other}"
       )

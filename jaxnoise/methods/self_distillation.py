@@ -12,7 +12,7 @@ from jaxnoise.core.errors import InputError, closest
 from jaxnoise.core.rng import Streams
 from jaxnoise.core.state import TrainState
 from jaxnoise.core.types import Array, Aux, Batch, LossFn, Method, Network, Params, PRNGKey, Spec
-from jaxnoise.methods import _base
+from jaxnoise.methods import _base, _distill
 
 _NOISES = ("gaussian", "swap")
 _LOSSES = ("squared", "kl")
@@ -74,8 +74,8 @@ def self_distillation(
     multiplicative reweighting, are refused, as no term has a label.
 
   Raises:
-    InputError: for an unknown choice or a number out of range, and, at initialisation, when there
-      is no teacher.
+    InputError: for an unknown choice or a number out of range, at initialisation when there is no
+      teacher, and while a step is traced for a teacher of other classes.
 
   Source: "Implicit Regularization Effects of Unbiased Random Label Noises with SGD", section 5 and
     appendix A.2.
@@ -102,14 +102,6 @@ def self_distillation(
   add_noise = _noise(noise, scale, scale_reading, swap_reading)
   transform = augment.batched(first)
 
-  def init_state(state: TrainState) -> TrainState:
-    if state.teacher is None:
-      raise InputError(
-        "config.teacher is empty, but self_distillation needs a teacher; name the run directory of "
-        "a trained network (or an earlier stage)"
-      )
-    return state
-
   def loss_fn(state: TrainState) -> LossFn:
     teacher = _base.predictor(
       teacher_network, state.teacher["params"], state.teacher["batch_stats"]
@@ -121,7 +113,9 @@ def self_distillation(
       out = network.apply(
         params, state.batch_stats, image, train=True, rng=streams("dropout")
       )
-      taught = jax.lax.stop_gradient(add_noise(streams("logit_noise"), teacher(image)))
+      clean = teacher(image)
+      _distill.check_classes(clean, spec)
+      taught = jax.lax.stop_gradient(add_noise(streams("logit_noise"), clean))
       if loss == "squared":
         values = losses.half_squared_error(out.logits, taught)
       else:
@@ -137,7 +131,7 @@ def self_distillation(
     "self_distillation",
     loss_fn,
     _base.student(network),
-    init_state=init_state,
+    init_state=_distill.with_teacher("self_distillation"),
     labelled=False,
   )
 

@@ -139,6 +139,19 @@ def test_numbers_small_enough_to_check_by_hand():
   np.testing.assert_allclose(found["hot"], np.sum(gap**2, axis=-1) / 6, rtol=1e-3)
 
 
+def test_a_class_that_both_rule_out_counts_for_nothing():
+  """A logit of -inf, as a mask leaves it: values and gradients are those without the class."""
+  z_s, z_t = jnp.array([[1.0, 2.0, 3.0]]), jnp.array([[3.0, 1.0, 0.0]])
+  masked = [jnp.concatenate([z, jnp.full((1, 1), -jnp.inf)], axis=1) for z in (z_s, z_t)]
+  for reverse in (False, True):
+    fn = lambda s, t, reverse=reverse: losses.hinton(s, t, reverse=reverse)[0]
+    run = jax.jit(jax.value_and_grad(fn, argnums=(0, 1)))
+    (expected, slopes), (value, found) = run(z_s, z_t), run(*masked)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    for slope, grad in zip(slopes, found, strict=True):
+      np.testing.assert_allclose(grad, jnp.pad(slope, ((0, 0), (0, 1))), rtol=1e-4, atol=1e-6)
+
+
 PAIRWISE = {
   "similarity": losses.similarity_preserving,
   "distance": losses.rkd_distance,
@@ -256,6 +269,14 @@ def test_uneven_sizes_are_averaged_in_overlapping_cells():
     ),
     (lambda: losses.rkd_distance(jnp.ones(3), jnp.ones(3)), "same B examples"),
     (lambda: losses.rkd_angle(jnp.ones((3, 1)), jnp.ones((2, 1))), "same B examples"),
+    (
+      lambda: losses.hinton(jnp.ones((2, 3)), jnp.ones((2, 1))),
+      r"shape \(2, 3\) and teacher_logits \(2, 1\); .* same K classes",
+    ),
+    (
+      lambda: losses.hinton(jnp.ones(3), jnp.ones(3), temperature=float("nan")),
+      r"temperature is nan; it must lie in \(0, inf\)",
+    ),
   ],
 )
 def test_bad_arguments(call, message):

@@ -256,6 +256,10 @@ def test_networks_whose_layers_differ():
       r"names 'pooled', but in the student that has shape \[B, 4\], which is no map",
     ),
     (
+      lambda: made("attention_transfer", layers="stage1", teacher_layers="pooled"),
+      r"in the teacher that has shape \[B, 4\], which is no map.*config\.method\.teacher_layers$",
+    ),
+    (
       lambda: made("attention_transfer", layers=STAGES, teacher_layers=("stage1",)),
       "names 2 layers and config.method.teacher_layers 1",
     ),
@@ -269,7 +273,7 @@ def test_bad_arguments(build, message):
 
 def test_a_map_of_one_place_and_a_network_without_features_are_refused():
   spec = SPEC._replace(image_shape=(1, 1, 3))
-  with pytest.raises(InputError, match="a map of a single place"):
+  with pytest.raises(InputError, match=r"shape \[B, 1, 1, 4\], a single place.*earlier stages$"):
     methods.attention_transfer(featured(), spec=spec, teacher_network=featured(), layers="stage1")
   import flax.linen as nn
 

@@ -136,6 +136,16 @@ def test_a_teacher_is_required_and_weights_by_labels_are_refused():
     methods.random_weighting(made())
 
 
+def test_a_teacher_of_one_class_does_not_broadcast():
+  method = methods.self_distillation(
+    toy_network(), spec=SPEC, teacher_network=toy_network(num_classes=1)
+  )
+  params, stats = toy_network(num_classes=1).init(jax.random.key(2), toy_batch()["image"])
+  other = state().replace(teacher={"params": params, "batch_stats": stats})
+  with pytest.raises(InputError, match=r"config\.teacher is a network of 1 classes, .* have 3; n"):
+    method.loss_fn(other)(state().params, toy_batch(), KEY)
+
+
 @pytest.mark.parametrize(("kwargs", "message"), [
   ({"noise": "gausian"}, r"config\.method\.noise is 'gausian', .* did you mean 'gaussian'"),
   ({"swap_reading": "A"}, r"config\.method\.swap_reading is 'A', .* independent, shift, transp"),
