@@ -16,6 +16,7 @@ from jaxnoise.core import InputError, Network, Output
 from jaxnoise.core.errors import closest
 from jaxnoise.core.reduce import promote
 from jaxnoise.core.types import Array, BatchStats, Params, PRNGKey, PyTree
+from jaxnoise.models._batch_groups import grouped_statistics
 from jaxnoise.models._layers import checked
 from jaxnoise.models._linen_conv import library_convolutions
 from jaxnoise.models._preact_resnet import keep
@@ -23,7 +24,7 @@ from jaxnoise.models._preact_resnet import keep
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
-def network(module: nn.Module) -> Network:
+def network(module: nn.Module, *, norm_groups: int = 1) -> Network:
   """Wraps a linen module as the pair of pure functions that methods know.
 
   All leading axes of an image are flattened into one, the first of them slowest, so that views
@@ -50,6 +51,9 @@ def network(module: nn.Module) -> Network:
 
   Args:
     module: made by a factory of this package, or any other that keeps to the above.
+    norm_groups: in training each `nn.BatchNorm` normalises so many equal parts of the flattened
+      batch apart from each other, as so many devices would that do not talk; running statistics
+      move by the mean over the parts.
 
   Returns:
     A `Network`; its `apply` is described at `jaxnoise.core.types.ApplyFn`.
@@ -57,8 +61,8 @@ def network(module: nn.Module) -> Network:
   Raises:
     InputError: here if it is no linen module, or needs arguments other than those above; from
       `apply` if the image is not of a floating type, has fewer than three axes or does not fit the
-      parameters, for a dropout rate outside [0, 1) or one that the module does not take, and for an
-      unknown feature or normalisation branch.
+      parameters, for a dropout rate outside [0, 1) or one that the module does not take, for an
+      unknown feature or normalisation branch, and for a batch that norm_groups does not divide.
 
   Example:
     >>> import jax, jax.numpy as jnp
@@ -113,7 +117,7 @@ def network(module: nn.Module) -> Network:
 
     options = {"norm_branch": norm_branch} if hasattr(module, "norm_branches") else {}
     try:
-      with library_convolutions():
+      with library_convolutions(), grouped_statistics(norm_groups):
         (logits, collected), changed = module.apply(
           {"params": params, "batch_stats": batch_stats},
           image.reshape(math.prod(lead), *image.shape[-3:]),
