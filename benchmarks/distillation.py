@@ -52,6 +52,12 @@ CELLS: dict[str, dict[str, tuple[str, ...]]] = {
   },
   "small": {"clean": ("ce", "kd", "ft@0.2", "sr@0.05")},
 }  # fmt: skip
+# What the paper compares besides: the fickle teacher with KD, SR with GA, MC with plain training.
+PAIRS = (
+  *((f"ft@{p}", "kd") for p in LONGER),
+  *((f"sr@{s}", f"ga@{s}") for s in SIGMAS),
+  *((f"mc@{r}", "ce") for r in (0.05, 0.1, 0.25)),
+)
 COLUMNS = {
   "last": ("accuracy, last", 100),
   "best": ("accuracy, best", 100),
@@ -194,6 +200,9 @@ def main(argv: Sequence[str]) -> int:
   for cell in chosen:
     own = [row for row in found if row["cell"] == cell]
     print(f"\n### {cell}\n\n{rows.table(own, cells[cell], COLUMNS, cells[cell][0])}")
+    pairs = [(f"{a} minus {b}", a, b) for a, b in PAIRS if {a, b} <= {*cells[cell]}]
+    if pairs:
+      print(f"\nThe paper's own comparisons:\n\n{rows.differences(own, pairs, COLUMNS)}")
   return 0
 
 

@@ -150,16 +150,31 @@ def table(rows: Sequence[Row], names: Sequence[str], columns: Columns, baseline:
       values = scale * np.array([by[name, s].get(field, np.nan) for s in seeds[name]])
       cells.append(spread(values) if len(values) else "not run")
     lines.append(f"| {name} | {len(seeds[name])} | " + " | ".join(cells) + " |")
-  lines += ["", f"Paired difference to {baseline}, points, 95 % interval:", "", *head]
-  for name in names:
-    if name == baseline:
-      continue
-    both = [s for s in seeds[name] if (baseline, s) in by]
+  lines += ["", f"Paired difference to {baseline}, points, 95 % interval:", ""]
+  others = [(name, name, baseline) for name in names if name != baseline]
+  return "\n".join([*lines, differences(rows, others, columns)])
+
+
+def differences(
+  rows: Sequence[Row], pairs: Sequence[tuple[str, str, str]], columns: Columns
+) -> str:
+  """Markdown: differences of two methods, paired by seed, with 95 % intervals.
+
+  Args:
+    rows: as in `table`.
+    pairs: (what the line is called, a method, the one that is taken from it).
+    columns: what is shown.
+  """
+  by = {(row["method"], row["seed"]): row for row in rows}
+  lines = ["| method | n | " + " | ".join(title for title, _ in columns.values()) + " |"]
+  lines.append("|---" * (len(columns) + 2) + "|")
+  for title, name, baseline in pairs:
+    both = [s for n, s in by if n == name and (baseline, s) in by]
     cells = []
     for field, (_, scale) in columns.items():
-      pairs = [(by[name, s].get(field, np.nan), by[baseline, s].get(field, np.nan)) for s in both]
-      cells.append(interval(scale * np.array([a - b for a, b in pairs])) if both else "not run")
-    lines.append(f"| {name} | {len(both)} | " + " | ".join(cells) + " |")
+      values = [by[name, s].get(field, np.nan) - by[baseline, s].get(field, np.nan) for s in both]
+      cells.append(interval(scale * np.array(values)) if both else "not run")
+    lines.append(f"| {title} | {len(both)} | " + " | ".join(cells) + " |")
   return "\n".join(lines)
 
 
