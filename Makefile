@@ -39,7 +39,7 @@ endef
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo setup test test-slow notebooks lint lock clean
+.PHONY: help demo setup test test-slow soak notebooks lint lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -60,6 +60,9 @@ GOLDEN_TESTS := $(addprefix tests/,losses metrics augment corruptions attacks mo
 test-slow: $(DEV)  ## the slow tests, and those of golden values with every optimisation
 	@JAX_PLATFORMS=cpu "$(BIN)/python" -m pytest -q -m slow
 	@JAX_PLATFORMS=cpu JAXNOISE_TEST_OPTIMISED=1 "$(BIN)/python" -m pytest -q -n 2 --dist worksteal $(GOLDEN_TESTS)
+
+soak: $(BASE)  ## kill runs at random moments, resume them, compare them with undisturbed ones
+	@JAX_PLATFORMS=cpu "$(BIN)/python" benchmarks/soak.py --out=runs/soak
 
 notebooks: $(DEV)  ## make the notebooks from their .py sources and execute them
 	@"$(BIN)/python" notebooks/build.py

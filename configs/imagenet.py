@@ -4,12 +4,15 @@
   python -m jaxnoise.evaluate RUN --suite=robustness
   python -m jaxnoise.evaluate RUN --suite=renditions --images=IMAGENET_R
 
-DIR holds train/<wnid>/ and test/<wnid>/ (or val/<wnid>/). Images are held in memory, 256x256 of the
-centre of each, 16 GiB at most: 87,000 images, so this is for subsets until data streams (all of
-ImageNet fits at 64 pixels, --config.data.options.image_size=64). Two things follow: random crops
-are of that central square, not of the whole image; and corruptions act on 256 pixels, of which the
-network sees the central 224, where ImageNet-C has them on the 224. Clean test images are "Resize
-256, CenterCrop 224".
+DIR holds train/<wnid>/ and test/<wnid>/ (or val/<wnid>/). Images stay on disk and stream: random
+resized crops are made of the whole images on the host, one for all views of an image as in the
+authors' code, by --config.data.threads threads (one per core). A folder of a million files is slow
+on many file systems; the same set in array_record, which jaxnoise.data.write_array_record makes of
+it, is --config.data.name=array_record, and one that TFDS prepared --config.data.name=tfds:NAME
+(imagenet2012). With --config.data.stream=False the 256x256 of the centre of each are held in
+memory, 87,000 images at most. Clean test images are "Resize 256, CenterCrop 224"; corruptions act
+on the 256 pixels, of which the network sees the central 224, where ImageNet-C has them on the 224.
+`auto_augment`, whose policy comes before the crop, sees the central square of each image.
 
 Published, in % (parentheses: without the noise types; ImageNet-P is a flip rate relative to
 AlexNet's, lower is better: the suite prints probabilities, and rates relative to --reference=RUN):
@@ -133,6 +136,7 @@ def get_config(argument: str = "") -> ConfigDict:
   config.batch_size = 256
   config.data.name = "folder"
   config.data.options = ConfigDict({"image_size": 256})
+  config.data.stream = True
   if method != "auto_augment":
     config.first.resized_crop = 224
     config.first.flip = True

@@ -8,9 +8,11 @@ PyTorch's weights of a ResNet-50 trained on ImageNet (.pth, .npz, .safetensors; 
 resnet50-imagenet.pth here). --config.data.path=DIR holds the official key lists and images/.
 Training labels are the noisy ones, test labels the clean ones; no clean label is seen in training.
 
-Images are held in memory, 256 x 256 of the centre of each (the authors squeeze the whole image to
-256 x 256), 16 GiB at most. All million fit at 64 pixels (--config.data.options.image_size=64
---config.first.padding=2), 70,000 at the recipe's (--config.data.options.per_class=5000).
+Images stay on disk and stream, each squeezed to 256 x 256 whatever its aspect, as the authors have
+it. Held in memory (--config.data.stream=False), 16 GiB at most, all million fit at 64 pixels
+(--config.data.options.image_size=64 --config.first.padding=2), 70,000 at the recipe's
+(--config.data.options.per_class=5000). The losses are measured on images that are neither cropped
+nor mirrored, the same in both cases.
 
 Published test accuracy in %, in the run's report too:
 
@@ -68,7 +70,8 @@ def get_config(argument: str = "") -> ConfigDict:
   config.total = "10 epochs"
   config.batch_size = 32
   config.data.name = "clothing1m"
-  config.data.options = ConfigDict({"image_size": 256, "per_class": 0})
+  config.data.options = ConfigDict({"image_size": 256, "per_class": 0, "squeeze": True})
+  config.data.stream = True
   config.data.remainder = "keep"
   config.first.padding = 8
   config.first.flip = True

@@ -6,8 +6,11 @@
 
 `method`: nrd, gjs, js, ce, elr_plus, dividemix. `network`: resnet50, inception_resnet_v2. DIR holds
 WebVision 1.0: info/train_filelist_google.txt, info/val_filelist.txt, google/, val_images_256/. Its
-65,944 images are held in memory as 256 x 256 of the centre of each (13 GB), so random crops are of
-that central square; test images are the central 224 of it, "Resize 256, CenterCrop 224".
+65,944 images stay on disk and stream, every view a random crop of the whole image, made on the
+host. Two rows need something else: with `teacher=first` AugMix comes before the crop, so that views
+are cropped on the device from the 256 x 256 of the centre of each image; and dividemix, which draws
+its batches by what it has learnt, holds those in memory (13 GB). Test images are "Resize 256,
+CenterCrop 224".
 
 Published in Table 3, top-1 / top-5 accuracy in % (the first is in the run's report):
 
@@ -109,6 +112,7 @@ def get_config(argument: str = "") -> ConfigDict:
   config.batch_size = recipe["batch_size"]
   config.data.name = "webvision"
   config.data.options = ConfigDict({"image_size": 256})
+  config.data.stream = name != "dividemix"
   config.first.resized_crop = 224
   config.first.flip = True
   mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxnoise import data, reporting
 from jaxnoise.core.errors import InputError
 from jaxnoise.core.types import Array, Method, Network
-from jaxnoise.training import experiment, loop, schema
+from jaxnoise.training import distributed, experiment, loop, schema
 
 
 def train(
@@ -80,7 +80,7 @@ def train_all(
     _check_loss(parts["loss"], parts["source"].num_classes, options)
   results = experiment.run(config, workdir, quiet=quiet, **parts)
   for result in results:
-    if result.finished:
+    if result.finished and distributed.is_main():
       page = reporting.write_report(result.directory)
       if not quiet:
         print(f"report: {page}", flush=True)

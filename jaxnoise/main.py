@@ -3,8 +3,9 @@
 Fields are overridden as `--config.optim.lr=0.05`; some config files take an argument,
 `--config=configs/noisymix.py:dataset=cifar100`. `--workdir` defaults to
 `runs/<config>-<hash of the resolved config>`, so that the same command resumes. `--dry_run` prints
-the plan and writes nothing. Exit codes: 0 done or stopped by SIGTERM after saving, 1 the training
-failed, 2 bad input (nothing was written).
+the plan and writes nothing. On several hosts each runs this command (docs/tpu_pod.md);
+`--distributed=auto|on|off` says whether to look for the others. Exit codes: 0 done or stopped by
+SIGTERM after saving, 1 the training failed or another host died, 2 bad input (nothing was written).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from jaxnoise.core.errors import InputError, closest
-from jaxnoise.training import schema
+from jaxnoise.training import distributed, schema, writers
 
 _SWITCHES = ("quiet", "noquiet", "dry_run", "nodry_run", "help", "h")
 
@@ -51,8 +52,9 @@ def parse(argv: Sequence[str]) -> tuple[dict, Path]:
   resolved = schema.merge(values.config.to_dict(), changes)
   resolved["name"] = resolved.get("name") or name
   digest = hashlib.sha256(json.dumps(resolved, sort_keys=True).encode()).hexdigest()[:10]
-  path = Path(values.workdir) if values.workdir else Path("runs") / f"{name}-{digest}"
-  return {"config": resolved, "quiet": values.quiet, "dry_run": values.dry_run}, path
+  path = writers.run_directory(values.workdir or f"runs/{name}-{digest}")
+  chosen = {"quiet": values.quiet, "dry_run": values.dry_run, "distributed": values.distributed}
+  return {"config": resolved, **chosen}, path
 
 
 def _joined(argv: Sequence[str]) -> list[str]:
@@ -119,6 +121,12 @@ def _read_flags(argv: Sequence[str]) -> flags.FlagValues:
     "Print the plan (steps, parameters, memory, label noise, files) and stop; writes nothing.",
     flag_values=values,
   )
+  flags.DEFINE_string(
+    "distributed",
+    "auto",
+    "Whether to join other processes of this run: auto, on or off.",
+    flag_values=values,
+  )
   flags.DEFINE_boolean("help", False, "Show this help.", short_name="h", flag_values=values)
   try:
     rest = values(list(argv))
@@ -166,9 +174,9 @@ def main(argv: Sequence[str]) -> int:
     if "help" in parsed:
       print(parsed["help"])
       return 0
-    if parsed["dry_run"]:
-      return _dry_run(parsed["config"], workdir)
-    return _train(parsed["config"], workdir, parsed["quiet"])
+    with distributed.joined(parsed["distributed"]):
+      run = _dry_run if parsed["dry_run"] else _train
+      return run(parsed["config"], workdir, parsed["quiet"])
   except InputError as error:
     print(f"jaxnoise: {' '.join(str(error).split())}", file=sys.stderr)
     return 2
@@ -187,18 +195,23 @@ def _train(config: dict, workdir: Path, quiet: bool) -> int:
   except loop.NonFiniteError as error:
     print(f"jaxnoise: {error}", file=sys.stderr)
     return 1
-  print(f"run directory: {workdir}", flush=True)
+  if distributed.is_main():
+    print(f"run directory: {workdir}", flush=True)
   return 0
 
 
-def _dry_run(config: dict, workdir: Path) -> int:
+def _dry_run(config: dict, workdir: Path, quiet: bool) -> int:
   from jaxnoise.training import cache, experiment, preview
 
+  del quiet
   cache.use_compilation_cache()
-  for run, directory in experiment.assemble_all(config, workdir):
-    print(experiment.describe(run, directory))
-    print(preview.describe(preview.preview(run, directory)), flush=True)
-  print("dry run: nothing was trained or written")
+  tell = print if distributed.is_main() else (lambda text, **_: None)
+  with distributed.together():
+    planned = experiment.assemble_all(config, workdir)
+  for run, directory in planned:
+    tell(experiment.describe(run, directory))
+    tell(preview.describe(preview.preview(run, directory)), flush=True)
+  tell("dry run: nothing was trained or written")
   return 0
 
 

@@ -61,7 +61,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     "--out",
     metavar="FILE",
     help="ends with .csv, .parquet or .npz; default: RUN/predictions/SET-PREDICTOR-STEP.csv (for a "
-    "run of several seeds, SET-PREDICTOR-STEP-seedN.csv)",
+    "run of several seeds, SET-PREDICTOR-STEP-seedN.csv; of a sweep, ...-memberM.csv)",
   )
   add("--predictor", default="", metavar="NAME", help="default: the method's first, the headline")
   add("--checkpoint", default="latest", metavar="STEP", help="latest (default), best, or a step")
@@ -72,6 +72,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     help="of a run of several seeds, which one (default: the first); mean averages the "
     "probabilities of all, the logits written then being their logarithms",
   )
+  add("--member", type=int, metavar="M", help="of a sweep, which one, counted from 0")
   add("--batch_size", type=int, metavar="B", help="default: that of the run's evaluation")
   add("--path", metavar="DIR", help="where the run's data set lies now, if it has moved")
   return parser.parse_args(argv)
@@ -85,6 +86,7 @@ def write(
   predictor: str = "",
   checkpoint: str = "latest",
   seed: str = "",
+  member: int | None = None,
   batch_size: int | None = None,
   path: str | None = None,
 ) -> tuple[Path, evaluation.Predictions]:
@@ -112,7 +114,7 @@ def write(
       f"--data is {data!r}, neither a set of the run nor a file or folder: {closest(data, SPLITS)}"
     )
   opened = restore.open_run(
-    run, step=step, seed=None if every_seed else which, path=path, with_data=own
+    run, step=step, seed=None if every_seed else which, member=member, path=path, with_data=own
   )
   names = list(opened.predictors)
   if predictor and predictor not in names:
@@ -129,6 +131,7 @@ def write(
     # A folder's own name may be that of a set of the run.
     set_name = data if own else re.sub(r"[^\w.-]+", "_", "_".join(Path(data).resolve().parts[-2:]))
     suffix = "" if len(opened.seeds) == 1 else "-mean" if every_seed else f"-seed{of_seed}"
+    suffix = suffix if member is None else f"-member{member}{suffix}"
     out = run / "predictions" / f"{set_name}-{predictor}-{opened.step}{suffix}.csv"
   about = {
     "run": str(run),
@@ -136,6 +139,7 @@ def write(
     "checkpoint": checkpoint,
     "predictor": predictor,
     "seed": of_seed,
+    **({} if member is None else {"member": member}),
     "data": data,
     "data_name": opened.run.config["data"]["name"] if own else "",
   }

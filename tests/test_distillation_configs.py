@@ -287,13 +287,18 @@ def test_a_tiny_run_of_each_family_goes_on_where_it_stopped(cell, tmp_path):
   assert 0 < last["train/student/loss"] < float("inf") and "test/student/accuracy" in last
   records = {name: writers.read_json(run / name / "config.json") for name in before}
   assert records["student"]["config"]["teacher"] == str(run / "teacher")
+  told = records["student"]["teacher"]
+  assert (told["run"], told["method"]) == (str(run / "teacher"), "erm")
+  final = writers.read_json(run / "teacher" / "tables" / "clean.json")
+  assert (told["step"], told["num_steps"]) == (final["step"],) * 2
+  assert told["accuracy"] == final["predictors"]["student"]["accuracy"][0]
   noises = [record["config"]["data"]["noise"] for record in records.values()]
   assert noises[0] == noises[1]
   expected = build(file, argument)["stage"]["student"]
   assert records["student"]["method"] == expected["method"]["name"]
   page = (run / "student" / "report.html").read_text()
   assert f"{expected['published']['accuracy']:g}" in page
-  assert expected["published"]["source"] in page
+  assert expected["published"]["source"] in page and told["sha256"] in page
 
   shutil.rmtree(run / "student")
   assert main_lib.main(command) == 0
@@ -308,4 +313,5 @@ def test_a_tiny_run_of_each_family_goes_on_where_it_stopped(cell, tmp_path):
   single = [f"{config},train=student", f"--config.teacher={run / 'teacher'}", "--config.seeds=2"]
   assert main_lib.main(["main", *single, f"--workdir={again}", "--quiet"]) == 0
   record = writers.read_json(again / "config.json")
+  assert record["teacher"] == told
   assert (record["method"], record["config"]["seeds"]) == (expected["method"]["name"], 2)

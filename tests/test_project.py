@@ -23,7 +23,7 @@ PACKAGE = ROOT / "jaxnoise"
 PURE = ("losses", "augment", "corruptions", "label_noise", "attacks", "stats", "theory", "metrics")
 SERVICES = (
   "sharding", "schedules", "optim", "durations", "checkpoint", "writers", "sinks", "cache",
-  "schema",
+  "schema", "distributed", "lock",
 )  # fmt: skip
 LAYERS = (
   ("core",),

@@ -25,8 +25,8 @@ class Batch(TypedDict, total=False):
   """What a loss function is given; a plain dict at run time, the batch axis leading.
 
   Attributes:
-    image: [B, H, W, C] float32 in [0, 1] ([B, V, H, W, C] from a stream for a method whose
-      `host_crops` is V).
+    image: [B, H, W, C] float32 in [0, 1]; from a stream that made the first crops on the host,
+      [B, V, H, W, C], one for each of the method's `host_crops` = V.
     label: [B] int32, the label training may see.
     index: [B] int32, the position in the training set; always there in training.
     mask: [B] float32, 0 for padding rows; in evaluation and in passes over the training set.
@@ -184,7 +184,8 @@ class Method:
     value_and_grad: state -> GradFn; None means jax.value_and_grad(loss_fn(state), has_aux=True).
     side_batches: further batches to draw at every step.
     replays: optimizer updates on each batch.
-    host_crops: independent first crops that a stream must deliver per image.
+    host_crops: independent first crops that a stream must deliver per image; 0 for a method that
+      does something else first, and is given the uncropped image to crop on the device.
     labelled: whether example weights have a meaning for this method: it has one labelled term per
       example and one network. Wrappers that weigh examples refuse a method that says False.
     wrappers: names of the wrappers already applied, innermost first.

@@ -15,8 +15,10 @@ from jaxnoise.data._device import DeviceData as DeviceData
 from jaxnoise.data._device import device_data as device_data
 from jaxnoise.data._device import gather as gather
 from jaxnoise.data._device import host_data as host_data
+from jaxnoise.data._device import labelled as labelled
 from jaxnoise.data._device import pool_data as pool_data
 from jaxnoise.data._device import pool_of as pool_of
+from jaxnoise.data._device import put as put
 from jaxnoise.data._embedded import digits as digits
 from jaxnoise.data._embedded import generated as generated
 from jaxnoise.data._folders import cinic10 as cinic10
@@ -35,6 +37,16 @@ from jaxnoise.data._order import weighted_draw as weighted_draw
 from jaxnoise.data._resident import Pool as Pool
 from jaxnoise.data._resident import Source as Source
 from jaxnoise.data._resident import channel_statistics as channel_statistics
+from jaxnoise.data._stored import StoredImages as StoredImages
+from jaxnoise.data._stream import AHEAD as AHEAD
+from jaxnoise.data._stream import Decoder as Decoder
+from jaxnoise.data._stream import Filling as Filling
+from jaxnoise.data._stream import host_slice as host_slice
+from jaxnoise.data._stream import square_batches as square_batches
+from jaxnoise.data._stream_crops import Crop as Crop
+from jaxnoise.data._stream_crops import crop_numbers as crop_numbers
+from jaxnoise.data._stream_records import array_record as array_record
+from jaxnoise.data._stream_records import write_array_record as write_array_record
 from jaxnoise.data._svhn import svhn as svhn
 from jaxnoise.data._tfds import tfds as tfds
 from jaxnoise.data._tfds import tfds_pool as tfds_pool

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 
 from jaxnoise.core.errors import InputError
+from jaxnoise.data._stored import StoredImages
 
 
-def check_images(field: str, images: Any) -> np.ndarray:
+def check_images(field: str, images: Any) -> Any:
   """Checks a stack of images and returns it read-only.
 
   Args:
     field: what the message calls the array.
-    images: [N, H, W, C] uint8, 0..255.
+    images: [N, H, W, C] uint8, 0..255; or `StoredImages`, which pass as they are.
 
   Raises:
     InputError: another dtype, rank or axis order, or an empty axis other than N.
@@ -26,6 +27,8 @@ def check_images(field: str, images: Any) -> np.ndarray:
     >>> _checks.check_images("train_images", np.zeros((2, 8, 8, 3), np.uint8)).shape
     (2, 8, 8, 3)
   """
+  if isinstance(images, StoredImages):
+    return images
   images = np.asarray(images)
   if images.dtype != np.uint8:
     fix = "convert with numpy.round(255 * x).astype('uint8') if it is in [0, 1]"

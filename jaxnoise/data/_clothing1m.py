@@ -22,6 +22,8 @@ def clothing1m(
   per_class: int = 0,
   seed: int = 0,
   trusted: str = "",
+  squeeze: bool = False,
+  stream: bool = False,
 ) -> Source:
   """Reads Clothing1M: 1,000,000 noisily labelled training images, 10,526 clean test images.
 
@@ -48,6 +50,9 @@ def clothing1m(
       more than 16 GiB from 76 pixels on.
     seed: of that choice.
     trusted: "val" or "train", the clean list that becomes the pool "trusted"; "" for none.
+    squeeze: resize the whole image to a square, as multiplicative reweighting's authors do, in
+      place of its central square.
+    stream: as in `folder`.
 
   Raises:
     InputError: a list that is missing or of another form, a key without a label, a listed image
@@ -69,6 +74,7 @@ def clothing1m(
   return _listed.read_source(
     "clothing1m", train, test, CLASSES, image_size, pools,
     class_names=check_class_names(str(names), found, CLASSES), image_mean=MEAN, image_std=STD,
+    squeeze=squeeze, stream=stream,
   )
 
 

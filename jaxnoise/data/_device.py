@@ -7,14 +7,16 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnoise.core.errors import InputError
 from jaxnoise.core.types import Array, Batch
 from jaxnoise.data._resident import Pool, Source
+from jaxnoise.data._stored import StoredImages
 
 DeviceData: TypeAlias = Mapping[str, Any]
 """{"images": [N, H, W, C] uint8, "labels": [N] int32, "clean_labels": [N] int32, "pools": {...}};
-only "images" is always there. A pool of it is of the same form, without "pools"."""
+"images" is there unless they are on disk. A pool of it is of the same form, without "pools"."""
 
 
 def pool_data(pool: Pool, sharding: jax.sharding.Sharding | None = None) -> DeviceData:
@@ -25,7 +27,7 @@ def pool_data(pool: Pool, sharding: jax.sharding.Sharding | None = None) -> Devi
     sharding: where they go; None means the default device.
 
   Returns:
-    {"images", "labels", "clean_labels"}, the last two only where the pool has them.
+    {"images", "labels", "clean_labels"}, each only where the pool has it in memory.
 
   Example:
     >>> from jaxnoise import data
@@ -33,7 +35,7 @@ def pool_data(pool: Pool, sharding: jax.sharding.Sharding | None = None) -> Devi
     >>> held_out["images"].shape, held_out["images"].dtype
     ((8, 8, 8, 3), dtype('uint8'))
   """
-  return jax.device_put(_arrays(pool), sharding)
+  return put(_arrays(pool), sharding)
 
 
 def device_data(source: Source, sharding: jax.sharding.Sharding | None = None) -> DeviceData:
@@ -47,8 +49,8 @@ def device_data(source: Source, sharding: jax.sharding.Sharding | None = None) -
     sharding: where they go; None means the default device.
 
   Returns:
-    {"images" [N, H, W, C] uint8, "labels" [N] int32, "clean_labels" [N] int32 where the labels are
-    noisy, "pools": {name: {"images", "labels", ...}}}.
+    {"images" [N, H, W, C] uint8 unless they are on disk, "labels" [N] int32, "clean_labels" [N]
+    int32 where the labels are noisy, "pools": {name: {"images", "labels", ...}}}.
 
   Example:
     >>> from jaxnoise import data
@@ -57,7 +59,33 @@ def device_data(source: Source, sharding: jax.sharding.Sharding | None = None) -
     >>> arrays["images"].shape, arrays["pools"]["trusted"]["labels"].shape
     ((32, 8, 8, 3), (8,))
   """
-  return jax.device_put(host_data(source), sharding)
+  return put(host_data(source), sharding)
+
+
+def put(arrays: Any, sharding: jax.sharding.Sharding | None = None) -> Any:
+  """Puts a tree of host arrays on the device; over several processes, each puts what it has.
+
+  There every process must have the same arrays, which is not checked: `jax.device_put` would send
+  them all to one another for that.
+
+  Args:
+    arrays: numpy arrays.
+    sharding: where they go; None means the default device.
+
+  Example:
+    >>> import numpy as np
+    >>> from jaxnoise import data
+    >>> data.put({"labels": np.arange(3)})["labels"].tolist()
+    [0, 1, 2]
+  """
+  if sharding is None or sharding.is_fully_addressable:
+    return jax.device_put(arrays, sharding)
+
+  def one(array: Any) -> Array:
+    array = np.asarray(array)
+    return jax.make_array_from_callback(array.shape, sharding, lambda part: array[part])
+
+  return jax.tree.map(one, arrays)
 
 
 def host_data(source: Source) -> dict[str, Any]:
@@ -109,8 +137,33 @@ def gather(data: DeviceData, indices: Array, mask: Array | None = None) -> Batch
     >>> batch["image"].shape, batch["image"].dtype, batch["index"].tolist()
     ((2, 8, 8, 3), dtype('float32'), [3, 1])
   """
+  return labelled(data, data["images"][indices], indices, mask)
+
+
+def labelled(
+  data: DeviceData, images: Array, indices: Array, mask: Array | None = None
+) -> Batch:
+  """Makes a batch of given images, such as a stream's, and what `data` says of the examples.
+
+  Args:
+    data: as in `gather`; its "images" are not read.
+    images: [B, H, W, C] uint8, or [B, V, H, W, C].
+    indices: [B] integers in 0..N-1, the examples.
+    mask: [B] float32, or None.
+
+  Returns:
+    As `gather`.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from jaxnoise import data
+    >>> arrays = {"labels": jnp.array([4, 5, 6])}
+    >>> batch = data.labelled(arrays, jnp.full((2, 8, 8, 3), 255, jnp.uint8), jnp.array([2, 0]))
+    >>> batch["label"].tolist(), float(batch["image"].max())
+    ([6, 4], 1.0)
+  """
   batch: Batch = {
-    "image": data["images"][indices].astype(jnp.float32) / 255.0,
+    "image": images.astype(jnp.float32) / 255.0,
     "index": indices.astype(jnp.int32),
   }
   if "labels" in data:
@@ -124,4 +177,5 @@ def gather(data: DeviceData, indices: Array, mask: Array | None = None) -> Batch
 
 def _arrays(pool: Pool) -> dict[str, Any]:
   arrays = {"images": pool.images, "labels": pool.labels, "clean_labels": pool.clean_labels}
-  return {name: array for name, array in arrays.items() if array is not None}
+  kept = {name: array for name, array in arrays.items() if array is not None}
+  return {name: a for name, a in kept.items() if not isinstance(a, StoredImages)}

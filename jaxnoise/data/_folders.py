@@ -15,6 +15,7 @@ from jaxnoise.data._checks import check_class_names
 from jaxnoise.data._images import check_image_size, check_memory, decode, decode_all
 from jaxnoise.data._known import CINIC10, Known
 from jaxnoise.data._resident import Pool, Source
+from jaxnoise.data._stored import Paths, StoredImages
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm")
 TESTS = ("test", "val", "valid")
@@ -29,7 +30,7 @@ class Listing(NamedTuple):
   labels: list[int]
 
 
-def folder(path: str | os.PathLike[str], image_size: int = 0) -> Source:
+def folder(path: str | os.PathLike[str], image_size: int = 0, stream: bool = False) -> Source:
   """Reads images sorted into folders: `train/<class>/*` and `test/<class>/*`.
 
   The test set's folder may also be called `val` or `valid`; the first of the three that is there is
@@ -42,10 +43,12 @@ def folder(path: str | os.PathLike[str], image_size: int = 0) -> Source:
     path: the folder that holds `train`.
     image_size: S > 0 resizes the shorter side to S and crops S x S at the centre (bilinear, by
       Pillow); images of unequal size need it. 0 keeps the size.
+    stream: leave the images on disk, see `StoredImages`; `config.data.stream`.
 
   Raises:
     InputError: a folder that is missing or empty, a class of the test set that `train` does not
-      have, images of unequal size without `image_size`, a damaged image, or more than 16 GiB.
+      have, images of unequal size without `image_size`, a damaged image, or more than 16 GiB. Of
+      images that stay on disk, when they are decoded.
 
   Example:
     >>> import pathlib, tempfile
@@ -73,7 +76,8 @@ def folder(path: str | os.PathLike[str], image_size: int = 0) -> Source:
       f"{root}: has no folder test, val or valid, expected one beside train; put test images there"
     )
   train = _list(root / "train", class_names, every_class=True)
-  return _source("folder", class_names, train, _list(root / test, class_names), image_size)
+  test_list = _list(root / test, class_names)
+  return _source("folder", class_names, train, test_list, image_size, stream)
 
 
 def cinic10(
@@ -107,7 +111,7 @@ def cinic10(
     names = [f"train/{n}" for n in train.names] + [f"valid/{n}" for n in valid.names]
     train = Listing(train.paths + valid.paths, names, train.labels + valid.labels)
   return _source(
-    "cinic10", CINIC10.class_names, train, test, 0,
+    "cinic10", CINIC10.class_names, train, test, 0, False,
     image_mean=CINIC10.image_mean, image_std=CINIC10.image_std,
   )
 
@@ -173,14 +177,18 @@ def image_pool(
 
 def _source(
   name: str, class_names: tuple[str, ...], train: Listing, test: Listing, image_size: int,
-  **facts: Any,
+  stream: bool, **facts: Any,
 ) -> Source:
   shape = decode(train.paths[0], str(train.paths[0]), image_size).shape
-  check_memory(name, len(train.paths) + len(test.paths), shape)
-  images = decode_all(f"{name} train", len(train.paths), _named(train), image_size, shape)
-  test_images = decode_all(
-    f"{name} test", len(test.paths), _named(test), image_size, shape
-  )
+  if not stream:
+    check_memory(name, len(train.paths) + len(test.paths), shape)
+
+  def stack(split: str, listing: Listing) -> np.ndarray | StoredImages:
+    if stream:
+      return StoredImages(Paths(listing.paths), image_size, shape)
+    return decode_all(f"{name} {split}", len(listing.paths), _named(listing), image_size, shape)
+
+  images, test_images = stack("train", train), stack("test", test)
   return Source(
     name, images, np.array(train.labels, np.int32), test_images, np.array(test.labels, np.int32),
     len(class_names), ids=np.array(train.names), class_names=class_names, **facts,

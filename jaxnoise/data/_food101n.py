@@ -23,6 +23,7 @@ def food101n(
   per_class: int = 0,
   seed: int = 0,
   trusted: str = "",
+  stream: bool = False,
 ) -> Source:
   """Reads Food-101N, 310,009 training images of 101 classes, and the 25,250 of Food-101's test set.
 
@@ -52,6 +53,7 @@ def food101n(
     seed: of that choice.
     trusted: "train" or "val", the verified list whose right labels become the pool "trusted"; ""
       for none.
+    stream: as in `folder`.
 
   Raises:
     InputError: a list that is missing or of another form, a class that Food-101 does not have, a
@@ -81,7 +83,7 @@ def food101n(
     pools["trusted"] = _split(file, right, images, classes)
   return _listed.read_source(
     "food101n", train, test, len(classes), image_size, pools, class_names=classes,
-    image_mean=IMAGENET_MEAN, image_std=IMAGENET_STD,
+    image_mean=IMAGENET_MEAN, image_std=IMAGENET_STD, stream=stream,
   )
 
 

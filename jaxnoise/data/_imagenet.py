@@ -29,6 +29,7 @@ def imagenet(
   image_size: int = 256,
   per_class: int = 0,
   seed: int = 0,
+  stream: bool = False,
 ) -> Source:
   """Reads ImageNet: `train/<wnid>/*.JPEG`, and `val` in one of the forms of `imagenet_validation`.
 
@@ -44,6 +45,7 @@ def imagenet(
     per_class: keep so many training images of each class, drawn by `seed`; 0 keeps all, which for
       1000 classes is more than 16 GiB from 66 pixels on.
     seed: of that choice.
+    stream: as in `folder`.
 
   Raises:
     InputError: a folder that is missing or empty, validation images whose classes are not known, or
@@ -57,7 +59,7 @@ def imagenet(
   listed = _listed.per_class_of(listed, len(classes), per_class, seed, "imagenet")
   return _listed.read_source(
     "imagenet", listed, _validation(root, classes), len(classes), image_size, class_names=classes,
-    image_mean=IMAGENET_MEAN, image_std=IMAGENET_STD,
+    image_mean=IMAGENET_MEAN, image_std=IMAGENET_STD, stream=stream,
   )
 
 

@@ -41,12 +41,14 @@ def check_memory(field: str, count: int, shape: Sequence[int]) -> None:
     height, width = shape[:2]
     raise InputError(
       f"{field}: {count:,} images of {height}x{width} take {size / 2**30:.0f} GiB, more than the "
-      f"{MEMORY_LIMIT // 2**30} GiB that a set held in memory may have; set a smaller image_size, "
-      "or keep fewer images (streaming of larger sets is to come)"
+      f"{MEMORY_LIMIT // 2**30} GiB that a set held in memory may have; stream it from disk by "
+      "config.data.stream=True, or set a smaller image_size"
     )
 
 
-def decode(content: Encoded, where: str, image_size: int = 0) -> np.ndarray:
+def decode(
+  content: Encoded, where: str, image_size: int = 0, squeeze: bool = False
+) -> np.ndarray:
   """Decodes one image to RGB with Pillow; grey values are repeated, transparency is dropped.
 
   An image_size S > 0 resizes the shorter side to S (bilinear, anti-aliased; the longer side becomes
@@ -57,6 +59,7 @@ def decode(content: Encoded, where: str, image_size: int = 0) -> np.ndarray:
     content: the bytes of an image file, or its path.
     where: what messages call it.
     image_size: S, or 0 to keep the size.
+    squeeze: resize the whole image to S x S, whatever its aspect, in place of its central square.
 
   Returns:
     [H, W, 3] uint8.
@@ -74,6 +77,20 @@ def decode(content: Encoded, where: str, image_size: int = 0) -> np.ndarray:
     >>> pixels.shape, pixels.max()
     ((8, 8, 3), np.uint8(7))
   """
+  colour = open_rgb(content, where)
+  return np.asarray(_resized(colour, image_size, squeeze) if image_size else colour)
+
+
+def open_rgb(content: Encoded, where: str) -> Image.Image:
+  """Decodes one image to RGB at its own size; what is done to colours is as in `decode`.
+
+  Args:
+    content: the bytes of an image file, or its path.
+    where: what messages call it.
+
+  Raises:
+    InputError: no image that Pillow reads, or one of more than 8 bits per channel.
+  """
   try:
     with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
       if image.mode.startswith(("I", "F")):
@@ -82,8 +99,7 @@ def decode(content: Encoded, where: str, image_size: int = 0) -> np.ndarray:
         )
       # Pillow warns of the direct way from a transparent palette to RGB.
       transparent = image.mode == "P" and "transparency" in image.info
-      colour = (image.convert("RGBA") if transparent else image).convert("RGB")
-      return np.asarray(_resized(colour, image_size) if image_size else colour)
+      return (image.convert("RGBA") if transparent else image).convert("RGB")
   except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
     if isinstance(error, InputError):
       raise
@@ -101,6 +117,7 @@ def decode_all(
   items: Iterable[tuple[str, Encoded]],
   image_size: int = 0,
   shape: Sequence[int] = (),
+  squeeze: bool = False,
 ) -> np.ndarray:
   """Decodes images of one size by threads, as they arrive; few encoded ones are held at a time.
 
@@ -108,7 +125,7 @@ def decode_all(
     field: what messages call the set.
     count: N.
     items: N pairs of what messages call the image, and the image.
-    image_size: see `decode`.
+    image_size, squeeze: see `decode`.
     shape: (H, W, 3) that the images must have, e.g. that of another split; () for the first's.
 
   Returns:
@@ -120,7 +137,7 @@ def decode_all(
   items = iter(items)
   if not shape:
     first = list(itertools.islice(items, 1))
-    shape = decode(first[0][1], first[0][0], image_size).shape if first else (
+    shape = decode(first[0][1], first[0][0], image_size, squeeze).shape if first else (
       image_size, image_size, 3
     )
     items = itertools.chain(first, items)
@@ -129,12 +146,8 @@ def decode_all(
 
   def fill(start: int, part: list[tuple[str, Encoded]]) -> None:
     for i, (name, content) in enumerate(part, start):
-      pixels = decode(content, name, image_size)
-      if pixels.shape != tuple(shape):
-        raise InputError(
-          f"{field}: {name} is {pixels.shape[0]}x{pixels.shape[1]} pixels, others are "
-          f"{shape[0]}x{shape[1]}; set image_size (config.data.options.image_size) to resize all"
-        )
+      pixels = decode(content, name, image_size, squeeze)
+      check_shape(f"{field}: {name}", pixels, shape)
       out[i] = pixels
 
   threads = min(THREADS, os.cpu_count() or 1)
@@ -150,6 +163,15 @@ def decode_all(
   return out
 
 
+def check_shape(where: str, pixels: np.ndarray, shape: Sequence[int]) -> None:
+  """Refuses an image of another size than the others of its set."""
+  if pixels.shape != tuple(shape):
+    raise InputError(
+      f"{where} is {pixels.shape[0]}x{pixels.shape[1]} pixels, others are {shape[0]}x{shape[1]}; "
+      "set image_size (config.data.options.image_size) to resize all"
+    )
+
+
 def check_image_size(image_size: Any) -> int:
   """Checks an `image_size` option: a whole number of pixels, 0 for the images' own size."""
   if not isinstance(image_size, int) or isinstance(image_size, bool) or image_size < 0:
@@ -160,10 +182,12 @@ def check_image_size(image_size: Any) -> int:
   return image_size
 
 
-def _resized(image: Image.Image, size: int) -> Image.Image:
+def _resized(image: Image.Image, size: int, squeeze: bool) -> Image.Image:
   width, height = image.size
   if (width, height) == (size, size):
     return image
+  if squeeze:
+    return image.resize((size, size), Image.Resampling.BILINEAR)
   short = min(width, height)
   scaled = (max(size, round(size * width / short)), max(size, round(size * height / short)))
   image = image.resize(scaled, Image.Resampling.BILINEAR)

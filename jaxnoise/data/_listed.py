@@ -14,6 +14,7 @@ from jaxnoise.data._checks import check_count
 from jaxnoise.data._images import check_image_size, check_memory, decode, decode_all
 from jaxnoise.data._resident import Pool, Source
 from jaxnoise.data._splits import choose
+from jaxnoise.data._stored import Paths, StoredImages
 
 
 class Listed(NamedTuple):
@@ -112,27 +113,36 @@ def read_source(
   class_names: Sequence[str] = (),
   image_mean: tuple[float, ...] = (),
   image_std: tuple[float, ...] = (),
+  squeeze: bool = False,
+  stream: bool = False,
 ) -> Source:
   """Decodes what is listed. That it fits in memory and that every file is there comes first.
+
+  With `stream`, training and test images stay on disk and only the pools are decoded.
 
   Raises:
     InputError: more than 16 GiB, a listed image that does not exist, and as in `folder`.
   """
   image_size, pools = check_image_size(image_size), dict(pools or {})
   every = [train, test, *pools.values()]
+  resident = [*pools.values()] if stream else every
   shape = (image_size, image_size, 3)
   if not image_size:
     _check_exist(name, Listed(train.paths[:1], train.names[:1], []))
     shape = decode(train.paths[0], str(train.paths[0])).shape
-  check_memory(name, sum(len(listed.paths) for listed in every), shape)
+  check_memory(name, sum(len(listed.paths) for listed in resident), shape)
   for listed in every:
     _check_exist(name, listed)
-  images, test_images, *others = (
-    decode_all(name, len(listed.paths), _named(listed), image_size, shape) for listed in every
-  )
+
+  def stack(listed: Listed) -> np.ndarray | StoredImages:
+    if stream and any(listed is split for split in (train, test)):
+      return StoredImages(Paths(listed.paths), image_size, shape, squeeze=squeeze)
+    return decode_all(name, len(listed.paths), _named(listed), image_size, shape, squeeze)
+
+  images, test_images = stack(train), stack(test)
   extra = {
-    pool: Pool(pool_images, np.array(listed.labels, np.int32), ids=np.array(listed.names))
-    for (pool, listed), pool_images in zip(pools.items(), others)
+    pool: Pool(stack(listed), np.array(listed.labels, np.int32), ids=np.array(listed.names))
+    for pool, listed in pools.items()
   }
   return Source(
     name, images, np.array(train.labels, np.int32), test_images, np.array(test.labels, np.int32),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import os
 import pathlib
@@ -21,6 +22,10 @@ from jaxnoise.data._imagenet import imagenet
 from jaxnoise.data._known import CIFAR10, CIFAR100, CINIC10, SVHN, Known
 from jaxnoise.data._npz import FORM, npz, read_npz
 from jaxnoise.data._resident import Source
+from jaxnoise.data._stored import StoredImages
+from jaxnoise.data._stream import check_threads
+from jaxnoise.data._stream_records import LAYOUT as RECORDS
+from jaxnoise.data._stream_records import array_record
 from jaxnoise.data._svhn import FILES, find_svhn
 from jaxnoise.data._tfds import command, find_tfds, tfds
 from jaxnoise.data._webvision import LAYOUT as WEBVISION
@@ -30,6 +35,7 @@ _EMBEDDED: dict[str, Callable[..., Source]] = {"digits": digits, "generated": ge
 _AT_PATH: dict[str, tuple[Callable[..., Source], str]] = {
   "npz": (npz, f"a .npz file with {FORM}"),
   "folder": (folder, "a folder with train/CLASS/*.png and test/CLASS/*.png"),
+  "array_record": (array_record, f"a folder with {RECORDS}"),
   "webvision": (webvision, f"WebVision 1.0's folder with {WEBVISION}"),
   "clothing1m": (clothing1m, f"Clothing1M's folder with {CLOTHING1M}"),
   "food101n": (food101n, f"a folder with {FOOD101N}"),
@@ -117,7 +123,14 @@ _OPTIONS: dict[str, Callable[..., Source]] = {"cinic10": cinic10}
 """Named sets whose loader has options."""
 
 
-def load(name: str, path: str | os.PathLike[str] = "", **options: Any) -> Source:
+def load(
+  name: str,
+  path: str | os.PathLike[str] = "",
+  *,
+  stream: bool = False,
+  threads: int = 0,
+  **options: Any,
+) -> Source:
   """Loads a data set by name. Nothing is ever downloaded.
 
   * `digits`, `generated`: always there; `path` is not used; `generated` takes its arguments as
@@ -127,6 +140,7 @@ def load(name: str, path: str | os.PathLike[str] = "", **options: Any) -> Source
     read without TensorFlow). `cinic10` has the options `origin` and `join_valid`.
   * `npz`, `folder`: your own data; `path` is the `.npz` file (option `num_classes`), or a folder
     with `train/<class>/` and `test/<class>/` (option `image_size`).
+  * `array_record`: what `write_array_record` made, at `path` (option `image_size`).
   * `webvision`, `clothing1m`, `food101n`, `imagenet`: the official folders at `path`, images of any
     size made `image_size` pixels (256); all have the options `per_class` and `seed`, the others are
     those of the functions of these names.
@@ -136,6 +150,9 @@ def load(name: str, path: str | os.PathLike[str] = "", **options: Any) -> Source
   Args:
     name: one of the above.
     path: where to look.
+    stream: leave the images on disk and decode them batch by batch; for sets of image files and in
+      array_record.
+    threads: that decode a stream; 0 for one per core.
     **options: for the function that loads the set.
 
   Raises:
@@ -147,15 +164,21 @@ def load(name: str, path: str | os.PathLike[str] = "", **options: Any) -> Source
     >>> data.load("generated", num_train=100, num_classes=5).num_classes
     5
   """
+  if "stream" in options:
+    raise InputError(f"{name}: 'stream' is no option; set config.data.stream")
+  if stream:
+    _check_streams(name)
+    options["stream"] = True
   if name in _EMBEDDED:
     return _call(name, _EMBEDDED[name], options)
   if name in _AT_PATH:
     function, expected = _AT_PATH[name]
     if not os.fspath(path):
       raise InputError(f"data.path: is empty, expected {expected}; give its path")
-    return _call(name, function, {"path": path, **options})
+    return _with_threads(_call(name, function, {"path": path, **options}), check_threads(threads))
   if name.startswith("tfds:"):
-    return _call(name, tfds, {"name": name.removeprefix("tfds:"), "path": path, **options})
+    options = {"name": name.removeprefix("tfds:"), "path": path, **options}
+    return _with_threads(_call(name, tfds, options), check_threads(threads))
   if name not in _NAMED:
     known_names = [*_EMBEDDED, *_AT_PATH, *_NAMED, "tfds:NAME"]
     raise InputError(f"data set {name!r} is not known; {closest(name, known_names)}")
@@ -176,6 +199,25 @@ def load(name: str, path: str | os.PathLike[str] = "", **options: Any) -> Source
   raise InputError(f"{name}: {where}; set data.path to a directory that holds one of: {advice}")
 
 
+def _check_streams(name: str) -> None:
+  """Refuses a set whose loader cannot leave its images on disk."""
+  known = [n for n, (f, _) in _AT_PATH.items() if "stream" in inspect.signature(f).parameters]
+  if name not in known and not name.startswith("tfds:"):
+    raise InputError(
+      f"config.data.stream is True, but {name} is held in memory; leave it False, or take one of "
+      f"{', '.join(known)}, tfds:NAME"
+    )
+
+
+def _with_threads(source: Source, threads: int) -> Source:
+  """The same data set, whose images on disk are decoded by so many threads."""
+  stacks = {field: getattr(source, field) for field in ("images", "test_images")}
+  return dataclasses.replace(
+    source,
+    **{f: x.with_threads(threads) for f, x in stacks.items() if isinstance(x, StoredImages)},
+  )
+
+
 def _call(name: str, function: Callable[..., Source], options: dict[str, Any]) -> Source:
   _check_options(name, function, options)
   return function(**options)
@@ -185,6 +227,6 @@ def _check_options(name: str, function: Callable[..., Source], options: dict[str
   known = inspect.signature(function).parameters
   for option in options:
     if option not in known:
-      allowed = [p for p in known if p not in ("name", "path")]
+      allowed = [p for p in known if p not in ("name", "path", "stream")]
       advice = closest(option, allowed) if allowed else "it takes no options"
       raise InputError(f"{name}: has no option {option!r}; {advice}")

@@ -1,4 +1,4 @@
-"""A data set that fits in memory, on the host: checked once, never changed, split by new copies."""
+"""A data set on the host: checked once, never changed, split by new copies."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ from jaxnoise.data._checks import (
   check_labels,
 )
 from jaxnoise.data._splits import choose, equal_quota
+from jaxnoise.data._stored import StoredImages
+
+SAMPLE = 1024
+"""Images on disk that the statistics of a set which has none of its own are measured on."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -25,7 +29,7 @@ class Pool:
   """Images that batches are drawn from: a training set, a test set, a held-out part, extra images.
 
   Attributes:
-    images: [P, H, W, C] uint8.
+    images: [P, H, W, C] uint8; or `StoredImages`, a stack on disk.
     labels: [P] int32, the labels that training or selection may see; None if there are none.
     clean_labels: [P] int32, the true labels where `labels` are noisy; for metrics only.
     ids: [P] what the examples are called in the original training set, or None.
@@ -66,17 +70,21 @@ class Source:
   are addressed by; its id is what it was called in the original training set, and survives splits.
   Arrays are shared, not copied, so whoever made them must not write to them afterwards.
 
+  The images of a set that streams are `StoredImages`, on disk; all else is as of any other set, but
+  that its pools beside the training set are decoded when the source is made.
+
   Attributes:
     name: the name of the data set.
-    images: [N, H, W, C] uint8.
+    images: [N, H, W, C] uint8, or `StoredImages`.
     labels: [N] int32 in 0..K-1, the labels that training may see.
-    test_images: [M, H, W, C] uint8.
+    test_images: [M, H, W, C] uint8, or `StoredImages`.
     test_labels: [M] int32.
     num_classes: K.
     clean_labels: [N] int32, the true labels once `labels` have been replaced by noisy ones.
     ids: [N] integers or strings, distinct; 0..N-1 unless given.
-    image_mean: C numbers in [0, 1]; of the training images unless given.
-    image_std: C numbers; of the training images unless given, and at least 1/255.
+    image_mean: C numbers in [0, 1]; of the training images unless given (of images on disk, of
+      1,024 evenly spaced ones).
+    image_std: C numbers; of the same images unless given, and at least 1/255.
     human_labels: [N] int32 each, by the name of the annotation.
     extra_pools: pools beside the training set itself, by name.
     class_names: what the K classes are called, distinct; or empty.
@@ -136,7 +144,10 @@ class Source:
       name: check_labels(f"human_labels/{name}", labels, count, self.num_classes)
       for name, labels in self.human_labels.items()
     }))
-    put("extra_pools", types.MappingProxyType(dict(self.extra_pools)))
+    put("extra_pools", types.MappingProxyType({
+      name: dataclasses.replace(pool, images=np.asarray(pool.images))
+      for name, pool in self.extra_pools.items()
+    }))
     for name, pool in self.extra_pools.items():
       if pool.images.shape[1:] != shape:
         raise InputError(
@@ -147,7 +158,10 @@ class Source:
         check_labels(f"pool {name!r}", pool.labels, pool.size, self.num_classes)
     mean, std = self.image_mean, self.image_std
     if not len(mean) or not len(std):
-      measured = channel_statistics(self.images)
+      some: Any = self.images
+      if self.streamed:
+        some = some[np.linspace(0, count - 1, min(count, SAMPLE)).round().astype(np.int64)]
+      measured = channel_statistics(some)
       mean, std = (given if len(given) else own for given, own in zip((mean, std), measured))
     put("image_mean", _channels("image_mean", mean, shape[-1], lambda x: 0.0 <= x <= 1.0))
     put("image_std", _channels("image_std", std, shape[-1], lambda x: 0.0 < x <= 1.0))
@@ -156,6 +170,11 @@ class Source:
   def num_train(self) -> int:
     """N, the number of training examples."""
     return len(self.images)
+
+  @property
+  def streamed(self) -> bool:
+    """Whether the training images are on disk and decoded batch by batch."""
+    return isinstance(self.images, StoredImages)
 
   @property
   def image_shape(self) -> tuple[int, ...]:
@@ -215,7 +234,7 @@ class Source:
       )
     return dataclasses.replace(
       self,
-      images=self.images[indices],
+      images=self.images.take(indices, axis=0),
       labels=self.labels[indices],
       clean_labels=None if self.clean_labels is None else self.clean_labels[indices],
       ids=self.ids[indices],
@@ -293,7 +312,8 @@ class Source:
 
   def _pool(self, indices: np.ndarray, labels: np.ndarray, clean: np.ndarray | None) -> Pool:
     clean = None if clean is None else clean[indices]
-    return Pool(self.images[indices], labels[indices], clean, self.ids[indices], indices)
+    images = self.images.take(indices, axis=0)
+    return Pool(images, labels[indices], clean, self.ids[indices], indices)
 
 
 def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -10,7 +10,6 @@ import hashlib
 import os
 import pathlib
 import re
-import struct
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -21,8 +20,11 @@ from jaxnoise.data._checks import check_labels
 from jaxnoise.data._images import check_image_size, check_memory, decode_all
 from jaxnoise.data._known import Known
 from jaxnoise.data._resident import Pool, Source
+from jaxnoise.data._stored import StoredImages
+from jaxnoise.data._stream_records import array_record_module
+from jaxnoise.data._stream_tfds import one, parsed, stored_split
 from jaxnoise.data._tfds_layout import Prepared, find_version, read_prepared
-from jaxnoise.data._wire import parse_example, tfrecords
+from jaxnoise.data._wire import tfrecords
 
 _NUMBERED = re.compile(r"(?:.*\D)?(\d+)")
 
@@ -30,13 +32,14 @@ _NUMBERED = re.compile(r"(?:.*\D)?(\d+)")
 class Split(NamedTuple):
   """One split: images [N, H, W, 3] uint8, labels [N] int32, and ids [N] or None."""
 
-  images: np.ndarray
+  images: np.ndarray | StoredImages
   labels: np.ndarray
   ids: np.ndarray | None
 
 
 def tfds(
-  name: str, path: str | os.PathLike[str], image_size: int = 0, test_split: str = ""
+  name: str, path: str | os.PathLike[str], image_size: int = 0, test_split: str = "",
+  stream: bool = False,
 ) -> Source:
   """Reads an image-classification set that TFDS has prepared, also `load("tfds:NAME", path)`.
 
@@ -52,6 +55,9 @@ def tfds(
     image_size: S > 0 resizes the shorter side to S and crops S x S at the centre (bilinear, by
       Pillow); images of unequal size need it. 0 keeps the size.
     test_split: the split to test on; "" for "test", or "validation" where there is no "test".
+    stream: leave the images on disk, see `StoredImages`; for sets in array_record. The first time
+      their labels are gathered from the files, and kept beside them if the directory may be
+      written to.
 
   Returns:
     The split "train" and the test split; images are RGB, grey ones repeated to three channels.
@@ -69,7 +75,7 @@ def tfds(
     )
   if not test_split:
     test_split = next((s for s in ("test", "validation") if s in prepared.splits), "test")
-  return _source(prepared, prepared.name, check_image_size(image_size), test_split)
+  return _source(prepared, prepared.name, check_image_size(image_size), test_split, stream)
 
 
 def tfds_pool(
@@ -101,7 +107,7 @@ def find_tfds(known: Known, path: pathlib.Path) -> Source | None:
       f"{known.name}; prepare the set again"
     )
   return _source(
-    prepared, known.name, 0, "test",
+    prepared, known.name, 0, "test", False,
     image_mean=known.image_mean, image_std=known.image_std, class_names=known.class_names,
   )
 
@@ -129,16 +135,11 @@ def read_split(
 
   def images() -> Iterator[tuple[str, bytes]]:
     for where, record in _records(prepared, split):
-      try:
-        example = parse_example(record)
-      except (ValueError, struct.error) as error:
-        raise InputError(
-          f"{where}: is no tf.train.Example ({error}); copy the set again"
-        ) from error
-      labels.append(_one(example, prepared.label_key, int, where))
+      example = parsed(record, where)
+      labels.append(one(example, prepared.label_key, int, where))
       if prepared.id_key:
-        ids.append(_one(example, prepared.id_key, (bytes, int), where))
-      yield where, _one(example, prepared.image_key, bytes, where)
+        ids.append(one(example, prepared.id_key, (bytes, int), where))
+      yield where, one(example, prepared.image_key, bytes, where)
 
   stack = decode_all(f"{prepared.name} {split}", count, images(), image_size, shape)
   names = None
@@ -149,6 +150,19 @@ def read_split(
     _permute(stack, order)
   field = f"{prepared.directory}: {split} labels"
   return Split(stack, check_labels(field, numbers, count, prepared.num_classes), names)
+
+
+def _streamed_split(
+  prepared: Prepared, split: str, image_size: int, shape: Sequence[int] = ()
+) -> Split:
+  """The same of a split that stays on disk."""
+  images, index = stored_split(prepared, split, image_size, tuple(shape))
+  names, labels = None, index.labels
+  if len(index.ids):
+    names, order = _by_id(index.ids.tolist())
+    images, labels = images.take(order), labels[order]
+  field = f"{prepared.directory}: {split} labels"
+  return Split(images, check_labels(field, labels, len(labels), prepared.num_classes), names)
 
 
 def stored_order(count: int, split: str) -> np.ndarray:
@@ -196,13 +210,15 @@ def command(name: str, array_record: bool = True) -> str:
 
 
 def _source(
-  prepared: Prepared, name: str, image_size: int, test_split: str, **facts: Any
+  prepared: Prepared, name: str, image_size: int, test_split: str, stream: bool, **facts: Any
 ) -> Source:
-  count = sum(sum(prepared.splits[s][1]) for s in ("train", test_split) if s in prepared.splits)
-  known_shape = (image_size, image_size) if image_size else prepared.image_shape[:2]
-  check_memory(name, count, (*known_shape, 3))
-  train = read_split(prepared, "train", image_size)
-  test = read_split(prepared, test_split, image_size, train.images.shape[1:])
+  if not stream:
+    count = sum(sum(prepared.splits[s][1]) for s in ("train", test_split) if s in prepared.splits)
+    known_shape = (image_size, image_size) if image_size else prepared.image_shape[:2]
+    check_memory(name, count, (*known_shape, 3))
+  read = _streamed_split if stream else read_split
+  train = read(prepared, "train", image_size)
+  test = read(prepared, test_split, image_size, train.images.shape[1:])
   facts.setdefault("class_names", prepared.class_names)
   return Source(
     name, train.images, train.labels, test.images, test.labels, prepared.num_classes,
@@ -230,31 +246,12 @@ def _records(prepared: Prepared, split: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _array_records(path: pathlib.Path) -> Iterator[bytes]:
-  try:
-    from array_record.python.array_record_module import (  # type: ignore[import-untyped]
-      ArrayRecordReader,
-    )
-  except ImportError as error:
-    raise InputError(
-      f"{path}: takes the package array_record, which is not installed; run "
-      "`pip install array_record`, or prepare the set as tfrecord, which takes nothing"
-    ) from error
-  reader = ArrayRecordReader(str(path))
+  reader = array_record_module(path).ArrayRecordReader(str(path))
   try:
     for start in range(0, reader.num_records(), 1024):
       yield from reader.read(start, min(start + 1024, reader.num_records()))
   finally:
     reader.close()
-
-
-def _one(example: dict[str, Any], key: str, kind: Any, where: str) -> Any:
-  values = example.get(key, [])
-  if len(values) != 1 or not isinstance(values[0], kind):
-    raise InputError(
-      f"{where}: the feature {key!r} has {len(values)} values, expected one of the kind that "
-      "features.json declares; prepare the set again"
-    )
-  return values[0]
 
 
 def _by_id(ids: list[Any]) -> tuple[np.ndarray, np.ndarray]:

@@ -24,6 +24,7 @@ def webvision(
   image_size: int = 256,
   per_class: int = 0,
   seed: int = 0,
+  stream: bool = False,
 ) -> Source:
   """Reads WebVision 1.0: images that Google found for a class's name, and the validation set.
 
@@ -49,6 +50,7 @@ def webvision(
     image_size: as in `folder`; mini-WebVision of 256 pixels takes 13 GiB.
     per_class: keep so many training images of each class, drawn by `seed`; 0 keeps all.
     seed: of that choice.
+    stream: as in `folder`.
 
   Raises:
     InputError: a list that is missing or of another form, a listed image that does not exist, a
@@ -77,7 +79,7 @@ def webvision(
   train = _listed.per_class_of(train, count, per_class, seed, "webvision")
   return _listed.read_source(
     "webvision", train, test, count, image_size, class_names=_names(root, count),
-    image_mean=IMAGENET_MEAN, image_std=IMAGENET_STD,
+    image_mean=IMAGENET_MEAN, image_std=IMAGENET_STD, stream=stream,
   )
 
 

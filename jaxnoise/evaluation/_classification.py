@@ -68,6 +68,8 @@ def make_measure(method: Method, mesh: Mesh) -> Measure:
 class TestSet:
   """A set on the devices of a mesh, served in batches of one size, the last padded and masked.
 
+  Images on disk stay there and are decoded batch by batch, ahead, each host its own rows.
+
   Args:
     pool: the host arrays.
     batch_size: images at a time; no more than the set has, rounded up to share evenly.
@@ -90,7 +92,9 @@ class TestSet:
     devices = mesh.shape["data"]
     size = -(-min(batch_size, self.count) // devices) * devices
     self._order = data_lib.padded_batches(self.count, size)
-    self._gather = jax.jit(data_lib.gather, out_shardings=sharding.batch(mesh))
+    self._lies = sharding.batch(mesh)
+    self._gather = jax.jit(data_lib.gather, out_shardings=self._lies)
+    self._labelled = jax.jit(data_lib.labelled, out_shardings=self._lies)
 
   def like(self, pool: data_lib.Pool, name: str) -> TestSet:
     """The same test set with other pixels: served in the same batches, by the same program.
@@ -124,9 +128,25 @@ class TestSet:
 
   def __iter__(self) -> Iterator[tuple[Array, Array, Array, Array]]:
     """Yields (image, label, mask, index), split over the devices."""
-    for index, mask in zip(*self._order, strict=True):
-      batch = self._gather(self.arrays, jnp.asarray(index), jnp.asarray(mask))
+    for images, *rows in zip(self._images(), *self._order, strict=True):
+      index, mask = map(jnp.asarray, rows)
+      if images is None:
+        batch = self._gather(self.arrays, index, mask)
+      else:
+        batch = self._labelled(self.arrays, images, index, mask)
       yield batch["image"], batch["label"], batch["mask"], batch["index"]
+
+  def _images(self) -> Iterator[Array | None]:
+    """The images of each batch that are on disk; None for those on the devices."""
+    images, (indices, _) = self._pool.images, self._order
+    if "images" in self.arrays:
+      yield from (None for _ in indices)
+      return
+    size = indices.shape[1]
+    rows = data_lib.host_slice(size, jax.process_index(), jax.process_count())
+    for local in data_lib.square_batches(images, indices[:, rows]):
+      shape = (size, *local.shape[1:])
+      yield jax.make_array_from_process_local_data(self._lies, local, shape)
 
 
 def measure_set(

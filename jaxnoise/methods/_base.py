@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 
-from jaxnoise import losses
+from jaxnoise import augment, losses
 from jaxnoise.core.errors import InputError, closest
 from jaxnoise.core.state import TrainState
 from jaxnoise.core.types import (
@@ -44,6 +44,35 @@ def student(network: Network) -> Callable[[TrainState], Mapping[str, PredictFn]]
 def one_hot(label: Array, num_classes: int, dtype=jnp.float32) -> Array:
   """Turns labels [B] into distributions [B, K]."""
   return jax.nn.one_hot(label, num_classes, dtype=dtype)
+
+
+def crops_of(image: Array, start: int, count: int) -> Array:
+  """Those of a batch's views that begin with the first crops start, ..., start + count - 1.
+
+  A stream has made them, [B, V, H, W, C]; [B, H, W, C] is the uncropped image, of which every view
+  makes its own.
+  """
+  return image[:, start : start + count] if image.ndim == 5 else image
+
+
+def first_views(transform: Transform, count: int) -> Callable[[PRNGKey, Array], Array]:
+  """`augment.views` of a transform that begins with the first crop.
+
+  Returns:
+    (rng, image) -> [B, V, H', W', C]: of [B, H, W, C] every view crops it, and of a stream's crops
+    [B, V, H', W', C] view v goes on from crop v. The keys are the same.
+  """
+  draw = augment.views(transform, count)
+
+  def of_crops(rng: PRNGKey, crops: Array) -> Array:
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(rng, jnp.arange(count))
+    # Each with an axis of length 1 still, by which the first crop knows that it is made.
+    return jax.vmap(transform)(keys, crops[:, None])
+
+  def views(rng: PRNGKey, image: Array) -> Array:
+    return augment.batched(of_crops)(rng, image) if image.ndim == 5 else draw(rng, image)
+
+  return views
 
 
 def resolve_loss(loss: str | Loss, loss_args: Mapping[str, object] | None = None) -> Loss:

@@ -103,7 +103,7 @@ def elr_plus(
   def loss_fn(state: TrainState) -> LossFn:
     def one(net: str, other: str, params: Params, batch: Batch, streams: Streams):
       hot = _base.one_hot(batch["label"], spec.num_classes)
-      image = view(streams, batch["image"])
+      image = view(streams, _base.crops_of(batch["image"], _two.NETS.index(net), 1))
       partners = augment.sample_partners(streams("partners"), image.shape[0], mix_groups)
       lam = augment.sample_coefficient(streams("lam"), alpha)
       lam = jnp.maximum(lam, 1 - lam)
@@ -172,6 +172,7 @@ def elr_plus(
     _two.two_predictors(network, "mean"),
     init_state=init_state,
     post_step=post_step,
+    host_crops=len(_two.NETS),
     labelled=False,
   )
 

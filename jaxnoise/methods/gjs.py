@@ -164,7 +164,7 @@ def gjs(
 
     return fn
 
-  return Method("gjs", loss_fn, _base.student(network))
+  return Method("gjs", loss_fn, _base.student(network), host_crops=views)
 
 
 def independent_views(
@@ -172,13 +172,16 @@ def independent_views(
 ) -> Callable[[Streams, Array], Array]:
   """Makes (streams, image [B, H, W, C]) -> [B, V, H, W, C], each view with a crop of its own.
 
+  Of an image that a stream has cropped, [B, V, H, W, C], view v goes on from crop v.
+
   One view has the streams of `erm`: with one seed, both train on the same images.
   """
   if count == 1:
     one = _mixed.one_view(first, policy)
     return lambda streams, image: one(streams, image)[:, None]
   whole = first if policy is None else augment.compose(first, policy)
-  return lambda streams, image: augment.views(whole, count)(streams("augment"), image)
+  draw = _base.first_views(whole, count)
+  return lambda streams, image: draw(streams("augment"), image)
 
 
 def check_weights(weights: Sequence[float], count: int, whose: str) -> tuple[float, ...]:

@@ -162,7 +162,9 @@ def nrd(
     novel = augment.compose(*(
       (teacher_policy, first) if teacher_policy_first else (first, teacher_policy)
     ))
-  teacher_view = augment.views(novel, teacher_views)
+  teacher_view = _base.first_views(novel, teacher_views)
+  # What comes before the crop has to see all of the image.
+  uncropped = teacher_policy is not None and teacher_policy_first
 
   def init_state(state: TrainState) -> TrainState:
     if teacher == "frozen" and state.teacher is None:
@@ -199,11 +201,12 @@ def nrd(
   def loss_fn(state: TrainState) -> LossFn:
     def fn(params: Params, batch: Batch, rng: PRNGKey) -> tuple[Array, Aux]:
       streams = Streams(rng)
-      image = student_view(streams, batch["image"])
+      image = student_view(streams, _base.crops_of(batch["image"], 0, student_views))
       out = network.apply(
         params, state.batch_stats, image, train=True, rng=streams("dropout")
       )
-      image = teacher_view(streams("teacher"), batch["image"])
+      image = _base.crops_of(batch["image"], student_views, teacher_views)
+      image = teacher_view(streams("teacher"), image)
       taught, moved = teach(state, params, out.batch_stats, image, streams("teacher_dropout"))
       targets = _base.one_hot(batch["label"], spec.num_classes)
       values = value_fn(out.logits, taught, targets)
@@ -243,6 +246,7 @@ def nrd(
     predictors,
     init_state=init_state,
     post_step=post_step if teacher == "ema" else keep,
+    host_crops=0 if uncropped else student_views + teacher_views,
   )
 
 

@@ -133,6 +133,26 @@ def _sample(one: Mapping[str, Any], names: Sequence[str]) -> str:
   )
 
 
+def teacher(run: _runs.RunRecord) -> str:
+  """The frozen teacher that the run learned from."""
+  told = run.info.get("teacher")
+  if not told:
+    return ""
+  rows = [["run", told["run"]]] if told.get("run") else []
+  rows += [["method", f"{told['method']}, seed {told['seed']}"]] if told.get("method") else []
+  if told.get("step") is not None:
+    step, steps = told["step"], told.get("num_steps")
+    ended = "" if step == steps or steps is None else f" of {steps:,}: it had not ended"
+    rows.append(["parameters after", f"{step:,} steps{ended}"])
+  if told.get("run"):
+    value = told.get("accuracy")
+    on = f", on {told['n']:,} test images" if told.get("n") else ""
+    known = "not measured at that step" if value is None else f"{100 * value:.2f} %{on}"
+    rows.append(["accuracy", known])
+  rows.append(["parameters, SHA-256", told["sha256"]])
+  return f"<h2>Teacher</h2>\n{_html.table(('what', 'value'), rows, label='teacher', kind='facts')}"
+
+
 def label_noise(run: _runs.RunRecord) -> str:
   """How the labels that training saw differ from the true ones."""
   table = run.label_noise

@@ -176,7 +176,8 @@ def _labels(groups: Sequence[Group]) -> list[str]:
     fields = [row for row in differences(rivals) if row[0] in _flat(group.first.config)]
     mine = [f"{field} = {values[rivals.index(group)]}" for field, values in fields]
     text = f"{group.first.method} ({', '.join(mine)})"
-    out.append(name if not mine or len(mine) > 2 or len(text) > 60 else text)
+    known = bool(group.first.member) or not mine or len(mine) > 2 or len(text) > 60
+    out.append(name if known else text)
   return out if len(set(out)) == len(out) else names
 
 

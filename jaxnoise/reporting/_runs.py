@@ -26,6 +26,7 @@ class RunRecord:
     corruptions: tables/corruptions.json, or None where there is none.
     samples: tables/samples.json, or None.
     label_noise: tables/label_noise.json, or None where the labels are the true ones.
+    member: of a member of a sweep, the settings that tell it from the others; else "".
   """
 
   path: Path
@@ -35,6 +36,7 @@ class RunRecord:
   corruptions: Mapping[str, Any] | None = None
   samples: Mapping[str, Any] | None = None
   label_noise: Mapping[str, Any] | None = None
+  member: str = ""
 
   @property
   def config(self) -> Mapping[str, Any]:
@@ -300,9 +302,16 @@ def _tables(run: RunRecord, predictor: str | None) -> Sequence[Mapping[str, Any]
 
 
 def labels(runs: Sequence[RunRecord]) -> list[str]:
-  """What to call each run in a table or figure: its method; its directory too where two agree."""
-  names = [run.method for run in runs]
+  """What to call each run in a table or figure: its method; its directory too where two agree.
+
+  A member of a sweep is called by its settings as well.
+  """
+  names = [f"{run.method} ({run.member})" if run.member else run.method for run in runs]
   for describe in (lambda run: run.path.name, lambda run: str(run.path)):
-    again = [f"{run.method} ({describe(run)})" for run in runs]
+    parts = [[run.member, describe(run)] for run in runs]
+    again = [
+      f"{run.method} ({', '.join(filter(None, part))})"
+      for run, part in zip(runs, parts, strict=True)
+    ]
     names = [b if names.count(a) > 1 else a for a, b in zip(names, again, strict=True)]
   return names

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from jaxnoise.core.errors import InputError
-from jaxnoise.reporting import _runs
+from jaxnoise.reporting import _runs, _sweeps
 from jaxnoise.reporting._statistics import Estimate, estimate
 
 COLUMNS: Mapping[str, tuple[str, str]] = {
@@ -38,7 +38,7 @@ class ComparisonRow:
 
 
 def comparison_rows(runs: Sequence[_runs.RunRecord]) -> list[ComparisonRow]:
-  """Returns one row per finished run: clean and corrupted accuracy and calibration error.
+  """Returns one row per finished run, or member of one: accuracy, calibration error, corrupted too.
 
   Corrupted means the unweighted mean over all corruptions and severities of the run.
 
@@ -56,7 +56,7 @@ def comparison_rows(runs: Sequence[_runs.RunRecord]) -> list[ComparisonRow]:
     >>> row.label, row.seeds, row.values["accuracy"].text(), row.values["mean_accuracy"]
     ('erm', 2, '97.00 ± 1.00', None)
   """
-  rows = []
+  rows, runs = [], _sweeps.apart(runs)
   for run, label in zip(runs, _runs.labels(runs), strict=True):
     if run.clean is None:
       raise InputError(f"{run.path} has no final tables; run the same command again to finish it")

@@ -16,6 +16,7 @@ from jaxnoise.reporting import (
   _runs,
   _suite_comparison,
   _svg,
+  _sweeps,
   pages,
 )
 from jaxnoise.reporting._groups import Group
@@ -43,8 +44,9 @@ class Entry(NamedTuple):
 def write_comparison(run_dirs: Sequence[str | Path], path: str | Path) -> Path:
   """Writes a page that compares runs; the first one is what the others are held against.
 
-  Runs that differ only in their seeds are one row. Differences are paired by seed where runs share
-  seeds, and by test image, each with a 95 % interval and what it means.
+  Runs that differ only in their seeds are one row, and so is each member of a sweep. Differences
+  are paired by seed where runs share seeds, and by test image, each with a 95 % interval and what
+  it means.
 
   Args:
     run_dirs: of the runs, all on one test set.
@@ -67,13 +69,8 @@ def write_comparison(run_dirs: Sequence[str | Path], path: str | Path) -> Path:
     >>> "erm and mixup on digits" in page.read_text()
     True
   """
-  groups = _groups.group_runs([_runs.load_run(path) for path in run_dirs])
-  entries = [
-    Entry(group.label if k == 0 else f"{group.label}: {predictor}", group, predictor)
-    for group in groups
-    # A run that was never evaluated has a row all the same.
-    for k, predictor in enumerate(group.first.predictors or [""])
-  ]
+  groups = _groups.group_runs(_sweeps.apart(_runs.load_run(path) for path in run_dirs))
+  entries = _entries(groups)
   named = [group.label for group in groups]
   what = f"{', '.join(named[:-1])} and {named[-1]}" if len(named) > 1 else named[0]
   if len(named) > _MAX_IN_TITLE:
@@ -94,10 +91,27 @@ def write_comparison(run_dirs: Sequence[str | Path], path: str | Path) -> Path:
   return _html.write_page(Path(path), title, sections)
 
 
+def members_sections(members: Sequence[_runs.RunRecord]) -> list[str]:
+  """What a page says of the members of a sweep side by side, the first being the baseline."""
+  groups = _groups.group_runs(members)
+  entries = _entries(groups)
+  return [_score_table(entries), _differences(entries), _curves(entries), _corruptions(groups)]
+
+
+def _entries(groups: Sequence[Group]) -> list[Entry]:
+  return [
+    Entry(group.label if k == 0 else f"{group.label}: {predictor}", group, predictor)
+    for group in groups
+    # A run that was never evaluated has a row all the same.
+    for k, predictor in enumerate(group.first.predictors or [""])
+  ]
+
+
 def _head(title: str, groups: Sequence[Group]) -> str:
   counts = {run.clean["n"] for group in groups for run in group.runs if run.clean}
   facts = [f"{n:,} test images" for n in counts]
-  facts += [f"{len(groups)} settings", f"{sum(len(g.runs) for g in groups)} runs"]
+  paths = {run.path for group in groups for run in group.runs}
+  facts += [f"{len(groups)} settings", f"{len(paths)} run{'s' if len(paths) > 1 else ''}"]
   lines = [
     f"<h1>{html.escape(title)}</h1>",
     f'<p class="soft">{html.escape(" · ".join(facts))}</p>',

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure, SubFigure
 
 from jaxnoise.core.errors import InputError
-from jaxnoise.reporting import _draw, _runs
+from jaxnoise.reporting import _draw, _runs, _sweeps
 
 
 def comparison_figure(runs: Sequence[_runs.RunRecord], path: str | Path) -> Path:
@@ -18,7 +18,7 @@ def comparison_figure(runs: Sequence[_runs.RunRecord], path: str | Path) -> Path
   With two runs a third table shows the second minus the first.
 
   Args:
-    runs: one to three of them, the baseline first, on one data set.
+    runs: one to three of them, the baseline first, on one data set; a sweep counts as its members.
     path: of the file; folders are made.
 
   Returns:
@@ -37,7 +37,7 @@ def comparison_figure(runs: Sequence[_runs.RunRecord], path: str | Path) -> Path
   """
   path = Path(path)
   with _draw.style():
-    figure = _comparison(runs)
+    figure = _comparison(_sweeps.apart(runs))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
   return path

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxnoise.reporting import _details, _draw, _html, _runs, _scores, _svg
+from jaxnoise.reporting import _details, _draw, _html, _runs, _scores, _svg, _sweeps
 from jaxnoise.training import schema
 
 
@@ -18,8 +18,9 @@ def write_report(run_dir: str | Path, path: str | Path | None = None) -> Path:
   """Writes RUN/report.html: what the run scored, how it got there, and what it was run with.
 
   Scores with their spread, curves, corruption table, reliability, classes, sample images, label
-  noise, config and versions; what the run has no table for is left out. A run that has not ended
-  gets a page of what there is, and says so.
+  noise, teacher, config and versions; what the run has no table for is left out. A run that has not
+  ended gets a page of what there is, and says so. The members of a sweep are shown side by side,
+  against the first one, and each by itself.
 
   Args:
     run_dir: the run directory.
@@ -43,7 +44,26 @@ def write_report(run_dir: str | Path, path: str | Path | None = None) -> Path:
   """
   run = _runs.load_run(run_dir)
   path = run.path / "report.html" if path is None else Path(path)
-  return _html.write_page(path, f"{run.method} on {run.dataset}", [s(run) for s in _SECTIONS])
+  members = _sweeps.members(run)
+  sections = _of_sweep(run, members) if len(members) > 1 else [s(run) for s in _SECTIONS]
+  return _html.write_page(path, f"{run.method} on {run.dataset}", sections)
+
+
+def _of_sweep(run: _runs.RunRecord, members: Sequence[_runs.RunRecord]) -> list[str]:
+  """The members of a sweep against the first one, and what a page says of each."""
+  from jaxnoise.reporting import comparison  # which draws its tables with this module
+
+  own = [
+    _html.folded(member.member, "\n".join(filter(None, (s(member) for s in _OF_MEMBER))))
+    for member in members
+  ]
+  return [
+    _head(run),
+    *comparison.members_sections(members),
+    "<h2>Each member</h2>",
+    *own,
+    *(section(run) for section in _SECTIONS if section not in (_head, *_OF_MEMBER)),
+  ]
 
 
 def _head(run: _runs.RunRecord) -> str:
@@ -53,6 +73,8 @@ def _head(run: _runs.RunRecord) -> str:
     shape = " x ".join(str(n) for n in info["image_shape"])
     facts.append(f"{info['num_train']:,} training images of {shape}, {info['num_classes']} classes")
   facts.append(f"{len(run.seeds)} seed{'s' if len(run.seeds) > 1 else ''}")
+  count = len(_sweeps.members(run))
+  facts += [f"a sweep of {count} members, with all seeds each"] * (count > 1)
   if run.rows:
     facts.append(f"{run.rows[-1]['epoch']:g} epochs, {run.rows[-1]['step']:,} steps")
   lines = [f"<h1>{html.escape(f'{run.method} on {run.dataset}')}</h1>"]
@@ -207,6 +229,16 @@ _SECTIONS = (
   _details.classes,
   _details.samples,
   _details.label_noise,
+  _details.teacher,
   _config,
   _origin,
 )
+_OF_MEMBER = (
+  _scores.section,
+  _curves,
+  _corruptions,
+  _reliability,
+  _details.classes,
+  _details.samples,
+)
+"""What is a member's own; the rest is of the whole sweep."""

@@ -53,9 +53,7 @@ def output_gradients(f: OutputFn, params: Params, x: Array) -> Array:
     >>> theory.output_gradients(lambda beta, x: beta @ x, jnp.zeros(2), x).tolist()
     [[1.0, 2.0], [3.0, 4.0]]
   """
-  shape = jax.eval_shape(f, params, jax.ShapeDtypeStruct(jnp.shape(x)[1:], jnp.result_type(x)))
-  if getattr(shape, "shape", None) != ():
-    raise InputError(f"f gave {shape} for one example; it must give one number, of shape []")
+  check_output(f, params, x)
   gradients = jax.vmap(jax.grad(f), (None, 0))(params, x)
   rows = [leaf.reshape(len(leaf), -1) for leaf in jax.tree.leaves(gradients)]
   return jnp.concatenate(rows, axis=1)
@@ -263,6 +261,13 @@ def uln_regularizer_draws(
   # _factor has the 1 / B of a covariance; a batch mean brings its own.
   scaled = jnp.sqrt(_factor(scale, batch_size, learning_rate) * batch_size * noise_variance)
   return -scaled * jnp.mean(noise[..., None] * gradients[index], axis=1)
+
+
+def check_output(f: OutputFn, params: Params, x: Array) -> None:
+  """Raises InputError for an output that is not a scalar."""
+  shape = jax.eval_shape(f, params, jax.ShapeDtypeStruct(jnp.shape(x)[1:], jnp.result_type(x)))
+  if getattr(shape, "shape", None) != ():
+    raise InputError(f"f gave {shape} for one example; it must give one number, of shape []")
 
 
 def check_variance(value: float | Array) -> None:

@@ -24,7 +24,7 @@ def uln_additive_covariance(
   It leaves out that SGD also samples x x^T, and so lies below the exact covariance.
 
   Args:
-    second_moment: [d, d], S_N = x^T x / N.
+    second_moment: [d, d], S_N = x^T x / N, of full rank.
     noise_variance: sigma^2 >= 0.
     learning_rate: eta > 0, with eta lambda_max < 2.
     batch_size: B >= 1.
@@ -33,7 +33,8 @@ def uln_additive_covariance(
     [d, d], float64.
 
   Raises:
-    InputError: for a learning rate of 2 / lambda_max or more, or numbers out of range.
+    InputError: for a learning rate of 2 / lambda_max or more, a matrix that is no second moment of
+      full rank, or numbers out of range.
 
   Source: ULN, Proposition 2 and eq. (20), as the increment of a step.
 
@@ -47,7 +48,16 @@ def uln_additive_covariance(
   matrix = np.asarray(second_moment, np.float64)
   if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
     raise InputError(f"second_moment is {list(matrix.shape)}; it must be [d, d], x^T x / N")
-  largest = np.linalg.eigvalsh(matrix)[-1]
+  off = np.abs(matrix - matrix.T).max(initial=0)
+  if not matrix.size or not off <= 1e-6 * np.abs(matrix).max():  # nan is neither
+    raise InputError("second_moment is not a finite symmetric matrix; give x^T x / N")
+  values = np.linalg.eigvalsh(matrix)
+  smallest, largest = values[0], values[-1]
+  if smallest <= largest * len(matrix) * np.finfo(np.float64).eps:
+    raise InputError(
+      f"second_moment has the eigenvalues {smallest:.4g} to {largest:.4g}; all must be above 0, as "
+      "the noise does not move SGD along the others: drop or combine columns of x"
+    )
   variance = 2 * uln_diffusion_variance(
     noise_variance, learning_rate=learning_rate, batch_size=batch_size
   )

@@ -212,11 +212,19 @@ def loss_factor(loss: str) -> float:
 def check_learning_rate(
   x: Array, *, learning_rate: float, batch_size: int, sampling: str, loss: str
 ) -> None:
-  """Raises InputError where SGD on x diverges; says nothing for more than 64 columns."""
+  """Raises InputError where SGD on x diverges; for more than 64 columns, where `_bound` says so."""
+  # An epoch's batches are nearer to the full gradient than independent subsets are.
+  sampling = "without_replacement" if sampling == "epoch" else sampling
   if np.shape(x)[1] <= LARGEST_WIDTH:
-    # An epoch's batches are nearer to the full gradient than independent subsets are.
-    moments = _moments(x, batch_size, "without_replacement" if sampling == "epoch" else sampling)
-    check_stable(x, moments, learning_rate, loss)
+    check_stable(x, _moments(x, batch_size, sampling), learning_rate, loss)
+    return
+  bound = _bound(x, batch_size, sampling) / _LOSSES[loss]
+  if learning_rate >= bound:
+    raise InputError(
+      f"learning_rate is {learning_rate}, at which SGD on x {list(np.shape(x))} with the {loss} "
+      f"squared loss diverges, as it does from learning_rate={bound:.4g} on at the latest; take a "
+      "smaller one, a larger batch, or scale the columns of x down"
+    )
 
 
 def check_stable(x: Array, moments: _Moments, learning_rate: float, loss: str) -> None:
@@ -243,16 +251,12 @@ def checked(x: Array, labels: Array) -> tuple[np.ndarray, np.ndarray]:
   return x, labels
 
 
-def _moments(x: Array, batch_size: int, sampling: str) -> _Moments:
+def _design(x: Array, batch_size: int, sampling: str) -> tuple[np.ndarray, float]:
+  """x as float64 and c, checked."""
   x = np.asarray(x, np.float64)
   if x.ndim != 2 or not x.size:
     raise InputError(f"x is {list(x.shape)}; it must be [N, d], one row an example")
-  count, width = x.shape
-  if width > LARGEST_WIDTH:
-    raise InputError(
-      f"x {list(x.shape)} has {width} columns; second moments are solved for up to {LARGEST_WIDTH}"
-      ", so project x or drop columns"
-    )
+  count = len(x)
   check_batch(batch_size, count, sampling)
   if sampling == "epoch":
     raise InputError(
@@ -263,16 +267,48 @@ def _moments(x: Array, batch_size: int, sampling: str) -> _Moments:
     raise InputError(f"x {list(x.shape)} holds numbers that are not finite; drop those rows")
   if not np.any(x):
     raise InputError(f"x {list(x.shape)} is 0 throughout; SGD on it never moves")
-  values, vectors = np.linalg.eigh(x.T @ x / count)
-  kept = values > values[-1] * max(x.shape) * np.finfo(np.float64).eps
-  values, basis = values[kept], vectors[:, kept]
   share = 1 / batch_size
   if sampling == "without_replacement":
     share *= (count - batch_size) / max(count - 1, 1)
+  return x, share
+
+
+def _bound(x: Array, batch_size: int, sampling: str) -> float:
+  """At least `least_squares_sgd_limit`, for any width, by matrices S that are tried.
+
+  The limit is the least <S, A S> / <S, C S>. Tried are v v^T, with v near the first eigenvector of
+  S_N, and I, for which tr(S_N^2) is replaced by what it exceeds.
+  """
+  x, share = _design(x, batch_size, sampling)
+  x = x / (scale := np.abs(x).max())
+  v = x[np.argmax(np.sum(x**2, axis=1))]
+  for _ in range(20):
+    v = x.T @ (x @ v)
+    v = v / np.linalg.norm(v)
+  along, square = (x @ v) ** 2, np.sum(x**2, axis=1)
+  first = np.mean(along)
+  tried = ((first, along), (np.mean(square), square))
+  found = [2 * a / ((1 - share) * first**2 + share * np.mean(b**2)) for a, b in tried]
+  return float(min(found) / scale**2)
+
+
+def _moments(x: Array, batch_size: int, sampling: str) -> _Moments:
+  x, share = _design(x, batch_size, sampling)
+  count, width = x.shape
+  if width > LARGEST_WIDTH:
+    raise InputError(
+      f"x {list(x.shape)} has {width} columns; second moments are solved for up to {LARGEST_WIDTH}"
+      ", so project x or drop columns"
+    )
+  values, vectors = np.linalg.eigh(x.T @ x / count)
+  kept = values > values[-1] * max(x.shape) * np.finfo(np.float64).eps
+  values, basis = values[kept], vectors[:, kept]
   rotated = x @ basis
   rows, columns, root = _coordinates(len(values))
-  products = root * rotated[:, rows] * rotated[:, columns]
-  square = share * (products.T @ products) / count
+  square = np.zeros((len(rows), len(rows)))
+  for part in np.array_split(rotated, -(-count // 4096)):  # 68 MB of products at 64 columns
+    products = root * part[:, rows] * part[:, columns]
+    square += share / count * (products.T @ products)
   square += np.diag((1 - share) * values[rows] * values[columns])
   return _Moments(basis, share, values[rows] + values[columns], square)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxnoise.core.errors import InputError
 from jaxnoise.core.types import Array, Params, PRNGKey
-from jaxnoise.theory._label_noise_sgd import OutputFn, check_variance
+from jaxnoise.theory._label_noise_sgd import OutputFn, check_output, check_variance
 from jaxnoise.theory._label_noise_sgd_batches import check_batch, draw_batches, draw_epochs
 from jaxnoise.theory._label_noise_sgd_exact import check_learning_rate, loss_factor
 from jaxnoise.theory._reweighting import check_positive, check_steps
@@ -47,9 +47,9 @@ def least_squares_sgd(
     x: [N, d].
     labels: [N].
     steps: K >= 1.
-    learning_rate: eta > 0.
+    learning_rate: eta > 0, one number.
     batch_size: B; at most N unless with replacement.
-    noise_variance: sigma^2 >= 0 of fresh noise.
+    noise_variance: sigma^2 >= 0 of fresh noise, one number.
     sampling: "with_replacement"; "without_replacement", a new subset every step; or "epoch", N // B
       batches of a shuffled order and then a new order.
     loss: "half" for (f - y)^2 / 2, the convention of all gradients in the paper; "full" for
@@ -58,7 +58,8 @@ def least_squares_sgd(
     chains: how many; None for one, without an axis for it.
     every: k, a divisor of `steps`: the iterates k, 2 k, ..., K are returned.
     allow_divergence: whether to run where the second moments grow (see `least_squares_sgd_limit`,
-      which decides for d <= 64; "epoch" is held to the limit of subsets).
+      which decides for d <= 64; wider designs are refused where they diverge for certain, and
+      "epoch" is held to the limit of subsets).
 
   Returns:
     [steps / every, d], or [steps / every, chains, d], float32 at least.
@@ -86,17 +87,20 @@ def least_squares_sgd(
   check_variance(noise_variance)
   check_batch(batch_size, len(x), sampling)
   factor = loss_factor(loss)
-  for name, value in (("chains", chains), ("every", every)):
-    if value is not None and (value < 1 or value != int(value)):
+  for name, value in (("chains", 1 if chains is None else chains), ("every", every)):
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
       raise InputError(f"{name} is {value}; it must be a whole number of at least 1")
+  for name, value in (("learning_rate", learning_rate), ("noise_variance", noise_variance)):
+    if jnp.ndim(value):
+      raise InputError(f"{name} has shape {list(jnp.shape(value))}; it is one number, and jax.vmap "
+                       "runs several")
   if steps % every:
     raise InputError(f"every is {every}, which does not divide the {steps} steps; take a divisor")
   unknown = any(isinstance(v, jax.core.Tracer) for v in (x, learning_rate))
   if not allow_divergence and not unknown:
-    for rate in np.unique(learning_rate):
-      check_learning_rate(
-        x, learning_rate=float(rate), batch_size=batch_size, sampling=sampling, loss=loss
-      )
+    check_learning_rate(
+      x, learning_rate=float(learning_rate), batch_size=batch_size, sampling=sampling, loss=loss
+    )
   dtype = jnp.promote_types(jnp.result_type(x, labels, float), jnp.float32)
   shape = (chains or 1, jnp.shape(x)[1])
   start = jnp.zeros(shape[1], dtype) if start is None else jnp.asarray(start, dtype)
@@ -212,7 +216,8 @@ def uln_dynamics(
     theta_1 .. theta_K, every leaf with a leading axis [K].
 
   Raises:
-    InputError: for targets that are not [N], or numbers out of range.
+    InputError: for targets that are not [N], an output that is not a scalar, or numbers out of
+      range.
 
   Source: ULN, eqs. (9) and (14), whose increments lack a factor sqrt(eta) in print; the form is
     that of Li, Tai and E (2017).
@@ -234,6 +239,7 @@ def uln_dynamics(
   if jnp.shape(targets) != (count,):
     raise InputError(f"targets are {list(jnp.shape(targets))} for {count} examples; give [{count}]")
   params = jax.tree.map(lambda v: jnp.asarray(v, jnp.result_type(v, float)), params)
+  check_output(f, params, x)
 
   def run(rng: PRNGKey, params: Params, x: Array, targets: Array, eta: Array, sigma: Array):
     def step(theta: Params, k: Array):

@@ -17,6 +17,7 @@ from jaxnoise.core.types import Array, Method, Network, Output, PyTree, Spec
 from jaxnoise.training import (
   corrupted,
   durations,
+  feeds,
   label_matrix,
   networks,
   optim,
@@ -25,6 +26,7 @@ from jaxnoise.training import (
   sharding,
   sinks,
   sources,
+  sweep,
 )
 from jaxnoise.training import method as method_lib
 from jaxnoise.training.resolve import OBJECT, name_of
@@ -45,6 +47,10 @@ class Run:
     teacher: parameters and statistics of a frozen teacher, or None.
     start_from: parameters and statistics to start from, or None.
     corrupted: files of corrupted test images, or None where corruptions are made.
+    host_crops: of a set that streams, the first crops that the host makes of each image; 0 leaves
+      them to the device.
+    members: of a sweep, what each member alone would be; method, optimizer and spec above are the
+      first one's. Empty where there is no sweep.
   """
 
   config: Mapping[str, Any]
@@ -57,6 +63,8 @@ class Run:
   teacher: PyTree | None = dataclasses.field(default=None, repr=False)
   start_from: PyTree | None = dataclasses.field(default=None, repr=False)
   corrupted: data.Corrupted | None = dataclasses.field(default=None, repr=False)
+  host_crops: int = 0
+  members: tuple[Run, ...] = dataclasses.field(default=(), repr=False)
 
   @property
   def source(self) -> data.Source:
@@ -113,45 +121,67 @@ def assemble(
   config = schema.check(config)
   _check_objects(config, source, network, method, loss)
   config = _with_objects(config, source, network, method, loss)
-  mesh = sharding.make_mesh() if mesh is None else mesh
+  mesh = sharding.make_mesh(seeds=config["seeds"]) if mesh is None else mesh
   _check_numbers(config)
   loaded = sources.load(config["data"], source, seed=config["seed"], seeds=config["seeds"])
   source = loaded.source
   if network is None:
     network = networks.make_network(config, source.num_classes)
   elif not isinstance(network, Network):
-    network = models.network(network)
+    options = {field: config[field] for field in ("norm_groups", "remat")}
+    network = models.network(network, **options)
+  else:
+    for field, plain in (("norm_groups", 1), ("remat", False)):
+      if config[field] != plain:
+        raise InputError(
+          f"config.{field} is {config[field]}, but the network was given as a finished Network; "
+          f"give the linen module, or make it by models.network(module, {field}=...)"
+        )
   teacher_network, teacher = None, None
   if config["teacher"]:
     teacher_network, teacher = networks.load_teacher(config["teacher"], source, pending)
   matrix = label_matrix.load(config["label_matrix"], source, pending)
-  spec = _spec(config, source, mesh, replays=1)
+  shapes = networks.variables(network, tuple(source.image_shape))
 
-  def build(spec: Spec) -> Method:
-    given = {"method": method, "loss": loss, "teacher_network": teacher_network}
-    given["label_matrix"] = matrix
-    return method_lib.make_method(config, network, spec, **given)
+  def parts(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What each member of a sweep has of its own."""
 
-  built = build(spec)
-  # An epoch's updates depend on the method's replays, and the method on the spec.
-  spec = _spec(config, source, mesh, replays=built.replays)
-  built = build(spec)
-  _check_batches(config, built, spec, mesh)
-  shapes = networks.variables(network, spec.image_shape)
+    def build(spec: Spec) -> Method:
+      given = {"method": method, "loss": loss, "teacher_network": teacher_network}
+      given |= {"label_matrix": matrix, "streamed": source.streamed}
+      return method_lib.make_method(config, network, spec, **given)
+
+    # An epoch's updates depend on the method's replays, and the method on the spec.
+    built = build(_spec(config, source, mesh, replays=1))
+    spec = _spec(config, source, mesh, replays=built.replays)
+    built = build(spec)
+    _check_batches(config, built, spec, mesh)
+    optimizer = optim.make_optimizer(
+      config["optim"], spec.learning_rate, steps_per_epoch=spec.steps_per_epoch
+    )
+    if config["optim"]["freeze_level"] != -1:
+      level = config["optim"]["freeze_level"]
+      optimizer = optim.freeze(optimizer, networks.frozen(shapes["params"], level))
+    return {"method": built, "optimizer": optimizer, "spec": spec}
+
+  configs = sweep.members(config, finished=isinstance(method, Method))
+  own = [sweep.naming(config, i, lambda c=c: parts(c)) for i, c in enumerate(configs)]
+  spec = own[0]["spec"]
   _check_classes(network, shapes, spec)
   start_from = networks.load_start(config, network, spec.image_shape, pending)
-  optimizer = optim.make_optimizer(
-    config["optim"], spec.learning_rate, steps_per_epoch=spec.steps_per_epoch
-  )
-  if config["optim"]["freeze_level"] != -1:
-    level = config["optim"]["freeze_level"]
-    optimizer = optim.freeze(optimizer, networks.frozen(shapes["params"], level))
   stored = corrupted.load_corrupted(config["evaluate"], source)
   if stored is None:
     corrupted.check_corruptions(config["evaluate"], spec.image_shape)
   run = Run(
-    config, loaded, network, built, optimizer, spec, mesh, teacher, start_from, stored
-  )
+    config, loaded, network, mesh=mesh, teacher=teacher, start_from=start_from, corrupted=stored,
+    host_crops=method_lib.host_crops(config, own[0]["method"], method), **own[0],
+  )  # fmt: skip
+  if config["sweep"]:
+    each = zip(configs, own, strict=True)
+    members = tuple(dataclasses.replace(run, config=c, **mine) for c, mine in each)
+    run = dataclasses.replace(run, members=members)
+    sweep.check(run)
+  feeds.check(run)
   for section in ("log", "evaluate", "checkpoint"):
     run.steps(f"{section}.every", config[section]["every"])
   sinks.check(config["log"])
@@ -278,6 +308,11 @@ def _check_batches(config: Mapping[str, Any], method: Method, spec: Spec, mesh: 
         f"config.accumulate is {parts}, which does not divide {what}, {size} examples; choose a "
         "divisor"
       )
+    if size // parts % config["norm_groups"]:
+      raise InputError(
+        f"config.norm_groups is {config['norm_groups']}, which does not divide {what}, "
+        f"{size // parts} examples; choose a divisor"
+      )
     sharding.check_divides(mesh, what, size // parts, parts)
   if parts > 1 and method.replays > 1:
     raise InputError(
@@ -306,6 +341,7 @@ def _check_numbers(config: Mapping[str, Any]) -> None:
     ("seeds", config["seeds"]),
     ("batch_size", config["batch_size"]),
     ("accumulate", config["accumulate"]),
+    ("norm_groups", config["norm_groups"]),
     ("evaluate.batch_size", config["evaluate"]["batch_size"]),
     ("checkpoint.keep", config["checkpoint"]["keep"]),
   ):

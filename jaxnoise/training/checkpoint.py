@@ -29,6 +29,24 @@ def _split(state: TrainState) -> tuple[dict[str, PyTree], dict[str, PyTree]]:
   return pick(_MODEL), pick(_TRAIN)
 
 
+class _Manager(ocp.CheckpointManager):
+  """Leaves the question whether to stop to the loop, which counts its own calls of it."""
+
+  def reached_preemption(self, step: int) -> bool:
+    del step
+    return False
+
+
+def _alone() -> ocp.options.MultiprocessingOptions:
+  """What makes a process read by itself, whatever the others of its run do meanwhile."""
+  mine = jax.process_index()
+  if jax.process_count() == 1:
+    return ocp.options.MultiprocessingOptions()
+  return ocp.options.MultiprocessingOptions(
+    primary_host=mine, active_processes={mine}, barrier_sync_key_prefix=f"alone{mine}"
+  )
+
+
 def _manager(
   directory: Path, item_handlers: Mapping[str, Any], **options: Any
 ) -> ocp.CheckpointManager:
@@ -37,7 +55,7 @@ def _manager(
   level = logger.level
   logger.setLevel(logging.ERROR)
   try:
-    return ocp.CheckpointManager(
+    return _Manager(
       directory,
       # Named handlers, so that a freshly opened manager can read what an item holds.
       item_handlers=dict(item_handlers),
@@ -167,6 +185,15 @@ class Checkpointer:
     self._manager.wait_until_finished()
     self._manager.close()
 
+  def __enter__(self) -> Checkpointer:
+    return self
+
+  def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    # Where another process has died, nobody is left to finish a save with.
+    lost = kind is not None and issubclass(kind, jax.errors.JaxRuntimeError)
+    if not lost or jax.process_count() == 1:
+      self.close()
+
 
 def load_model(
   directory: Path,
@@ -191,8 +218,11 @@ def load_model(
   directory = Path(directory).absolute()
   if not directory.is_dir():
     raise InputError(f"{directory} does not exist; {directory.parent} is not a finished run")
-  handlers = {"model": ocp.PyTreeCheckpointHandler()}
-  with _manager(directory, handlers, read_only=True) as manager:
+  alone = _alone()
+  handlers = {"model": ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)}
+  with _manager(
+    directory, handlers, read_only=True, create=False, multiprocessing_options=alone
+  ) as manager:
     step = manager.latest_step() if step is None else step
     if step is None:
       raise InputError(f"{directory} holds no checkpoint; did the run end before its first save?")
@@ -204,7 +234,9 @@ def load_model(
     target = _abstract(dict(like))
     restore_args = ocp.checkpoint_utils.construct_restore_args(target)
     args = ocp.args.PyTreeRestore(item=target, restore_args=restore_args, partial_restore=True)
-    return manager.restore(step, args=ocp.args.Composite(model=args))["model"]
+    restored = manager.restore(step, args=ocp.args.Composite(model=args))["model"]
+  # On one device of this process they could not meet what is on the devices of all.
+  return restored if jax.process_count() == 1 else jax.tree.map(np.asarray, restored)
 
 
 def compare(where: str, found: PyTree, expected: PyTree) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxnoise.core.errors import InputError, closest
-from jaxnoise.training import build, label_noise_table, loop, schema
+from jaxnoise.training import build, distributed, label_noise_table, loop, schema, writers
 from jaxnoise.training.final import finish
 
 
@@ -91,6 +91,8 @@ def run(
   found while nothing is written. Finished stages are neither trained nor measured again: the same
   call resumes where the last one stopped. SIGTERM saves and returns early at any point.
 
+  Several processes train one run together; the first one writes and prints.
+
   Args:
     config: fields of `schema.default`.
     workdir: the run directory.
@@ -100,14 +102,17 @@ def run(
   Returns:
     One result per run; fewer than planned, or an unfinished last one, when SIGTERM came.
   """
+  quiet = quiet or not distributed.is_main()
   tell = (lambda text: None) if quiet else (lambda text: print(text, flush=True))
-  planned = assemble_all(config, Path(workdir), **parts)
+  with distributed.together():
+    planned = assemble_all(config, writers.run_directory(workdir), **parts)
   results = []
   with loop.stop_on_sigterm() as stop:
     for planned_run, directory in planned:
       # Again, now that what it builds on is trained; a single run is used as it is.
       single = len(planned) == 1
-      assembled = planned_run if single else build.assemble(planned_run.config)
+      with distributed.together():
+        assembled = planned_run if single else build.assemble(planned_run.config)
       tell(describe(assembled, directory))
       noise = label_noise_table.run_table(assembled)
       for line in [] if noise is None else label_noise_table.lines(noise):

@@ -14,7 +14,7 @@ from jaxnoise import data as data_lib
 from jaxnoise import evaluation, metrics
 from jaxnoise.core import rng
 from jaxnoise.core.state import TrainState
-from jaxnoise.training import build, loop, seeds, writers
+from jaxnoise.training import build, distributed, loop, seeds, sharding, sweep, writers
 from jaxnoise.training.corrupted import corruption_names
 
 Tell = Callable[[str], None]
@@ -37,6 +37,9 @@ def finish(
   * tables/corruptions.json: predictor -> one (corruption, severity) table per seed, when the config
     names corruptions or `corrupted` is given.
 
+  Of a sweep "per seed" means per member and seed, those of a member next to one another; "members"
+  says which.
+
   Tables that are there for this step are left as they are.
 
   Args:
@@ -51,44 +54,65 @@ def finish(
     Whether everything is written; False when asked to stop.
   """
   tables = _Tables(directory / "tables", run.config, result.step)
-  test_set = evaluation.TestSet(run.source.test, run.config["evaluate"]["batch_size"], run.mesh)
-  measure = evaluation.make_measure(run.method, run.mesh)
-  count = run.config["seeds"]
-  states = [result.state] if count == 1 else [seeds.take(result.state, s) for s in range(count)]
+  mesh, each = sharding.one_group(run.mesh), run.members or (run,)
+  test_set = evaluation.TestSet(run.source.test, run.config["evaluate"]["batch_size"], mesh)
+  count, measures = run.config["seeds"], [evaluation.make_measure(m.method, mesh) for m in each]
+  rows = range(len(each) * count)
+  states = [seeds.take(result.state, r) for r in rows] if len(rows) > 1 else [result.state]
   if tables.read("clean") is None or tables.read("samples") is None:
-    measured = [evaluation.measure_set(measure, state, test_set) for state in states]
+    measured = [
+      evaluation.measure_set(measures[row // count], state, test_set)
+      for row, state in enumerate(states)
+    ]
     if tables.read("clean") is None:
       tables.write("clean", _clean_table(run.source, measured))
     if tables.read("samples") is None:
       tables.write("samples", _sample_table(run, measured[0]))
   if tables.read("corruptions") is None:
-    rows = _corruptions(run, measure, states, test_set, corrupted, tell, stop)
-    if rows is None:
+    cells = _corruptions(run, measures, states, test_set, corrupted, tell, stop)
+    if cells is None:
       return False
-    if rows:
-      tables.write("corruptions", rows)
+    if cells:
+      tables.write("corruptions", cells)
   corruption_rows = (tables.read("corruptions") or {}).get("predictors", {})
   for predictor, values in tables.read("clean")["predictors"].items():
-    tell(summary(predictor, values, corruption_rows.get(predictor)))
+    for member, label in enumerate(sweep.labels(run.config)):
+      own = slice(member * count, (member + 1) * count)
+      clean = {name: of_all[own] for name, of_all in values.items()}
+      line = summary(predictor, clean, (corruption_rows.get(predictor) or [])[own])
+      tell(f"{label}: {line}" if label else line)
   return True
 
 
 class _Tables:
-  """The tables of a run at one step."""
+  """The tables of a run at one step; of several processes the first one reads and writes them."""
 
   def __init__(self, folder: Path, config: Mapping[str, Any], step: int):
     self._folder, self._step = folder, step
-    self._common = {"seeds": [config["seed"] + s for s in range(config["seeds"])], "step": step}
+    labels = sweep.labels(config)
+    own = [config["seed"] + s for s in range(config["seeds"])]
+    self._common = {"seeds": own * len(labels), "step": step}
+    if config["sweep"]:
+      self._common["members"] = [label for label in labels for _ in own]
+    self._known: dict[str, Mapping[str, Any] | None] = {}
 
-  def read(self, name: str) -> dict[str, Any] | None:
+  def read(self, name: str) -> Mapping[str, Any] | None:
     """A table of this very step, or None."""
-    path = self._folder / f"{name}.json"
-    table = writers.read_json(path) if path.exists() else None
+    if name not in self._known:
+      found = None
+      with distributed.together():
+        path = self._folder / f"{name}.json"
+        if distributed.is_main() and path.exists():
+          found = writers.read_json(path)
+      self._known[name] = distributed.from_main(found)
+    table = self._known[name]
     return table if table is not None and table["step"] == self._step else None
 
   def write(self, name: str, content: Mapping[str, Any]) -> None:
     """Writes a table with the seeds and the step it is of."""
-    writers.write_json(self._folder / f"{name}.json", {**self._common, **content})
+    self._known[name] = {**self._common, **content}
+    if distributed.is_main():
+      writers.write_json(self._folder / f"{name}.json", self._known[name])
 
 
 def _clean_table(
@@ -149,7 +173,7 @@ def _sample_table(run: build.Run, measured: Mapping[str, Any]) -> dict[str, Any]
 
 def _corruptions(
   run: build.Run,
-  measure: evaluation.Measure,
+  measures: Sequence[evaluation.Measure],
   states: Sequence[TrainState],
   test_set: evaluation.TestSet,
   corrupted: evaluation.CorruptedPools | None,
@@ -169,11 +193,15 @@ def _corruptions(
   if not names:
     return {}
   tell(f"measuring {len(names)} corruptions at {len(severities)} severities")
-  cells = evaluation.corruption_table(
-    measure, states, test_set, views, names=names, severities=severities, stop=stop
-  )
-  if cells is None:
-    return None
+  cells, count = [], len(states) // len(measures)
+  for member, measure in enumerate(measures):
+    own = states[member * count : (member + 1) * count]
+    found = evaluation.corruption_table(
+      measure, own, test_set, views, names=names, severities=severities, stop=stop
+    )
+    if found is None:
+      return None
+    cells += found
   made = "generated" if corrupted is None else "stored"
   return {"images": made, "predictors": _corruption_rows(cells)}
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxnoise import evaluation
 from jaxnoise.data import Source
-from jaxnoise.training import writers
+from jaxnoise.training import distributed, writers
 
 if TYPE_CHECKING:
   from jaxnoise.training.build import Run
@@ -21,6 +21,8 @@ _SHOWN_CLASSES = 20
 
 def store(run: Run, directory: Path) -> None:
   """Writes tables/label_noise.json of a run whose labels are noisy, unless it is there."""
+  if not distributed.is_main():
+    return
   path = directory / "tables" / "label_noise.json"
   table = None if path.exists() else run_table(run)
   if table is not None:

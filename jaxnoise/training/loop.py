@@ -18,12 +18,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnoise import evaluation
+from jaxnoise import data, evaluation
 from jaxnoise.core.errors import InputError
 from jaxnoise.core.state import TrainState
 from jaxnoise.core.types import PredictFn
 from jaxnoise.training import (
   checkpoint,
+  distributed,
+  feeds,
   label_noise_table,
   optim,
   rundir,
@@ -61,19 +63,22 @@ class Result:
   finished: bool
   metrics: Mapping[str, Any]
 
-  def predictors(self, seed: int = 0) -> Mapping[str, PredictFn]:
+  def predictors(self, seed: int = 0, member: int = 0) -> Mapping[str, PredictFn]:
     """The trained networks by name, jitted: image [B, H, W, C] in [0, 1] -> logits [B, K].
 
     Args:
       seed: which of several, 0 being the first.
+      member: of a sweep, which one, 0 being the first.
 
     Raises:
-      InputError: for a seed that the run does not have.
+      InputError: for a seed or a member that the run does not have.
     """
-    count, of_state = self.run.config["seeds"], self.run.method.predictors
-    if not 0 <= seed < count:
-      raise InputError(f"seed is {seed}; the run has {count}, counted from 0")
-    state = self.state if count == 1 else seeds.take(self.state, seed)
+    count, each = self.run.config["seeds"], self.run.members or (self.run,)
+    for name, index, have in (("seed", seed, count), ("member", member, len(each))):
+      if not 0 <= index < have:
+        raise InputError(f"{name} is {index}; the run has {have}, counted from 0")
+    several, of_state = count * len(each) > 1, each[member].method.predictors
+    state = seeds.take(self.state, member * count + seed) if several else self.state
     predict = jax.jit(lambda name, state, image: of_state(state)[name](image), static_argnums=0)
     return {name: functools.partial(predict, name, state) for name in of_state(state)}
 
@@ -113,7 +118,7 @@ def train(
     >>> result.step
     2
   """
-  workdir = Path(workdir)
+  workdir = writers.run_directory(workdir)
   programs = Programs(run)
   programs.init_shapes()  # what an initial state refuses is refused before anything is written
   record = rundir.claim(run, workdir)
@@ -124,7 +129,7 @@ def train(
     best=run.holdout is not None,
   )
   with contextlib.ExitStack() as stack:
-    stack.callback(saver.close)
+    stack.enter_context(saver)
     if stop is None:
       stop = stack.enter_context(stop_on_sigterm())
     state = programs.init()
@@ -143,8 +148,9 @@ class _Loop:
     self.log_every = run.steps("log.every", config["log"]["every"])
     self.eval_every = run.steps("evaluate.every", config["evaluate"]["every"])
     self.save_every = run.steps("checkpoint.every", config["checkpoint"]["every"])
-    self.measure = evaluation.make_measure(run.method, run.mesh)
-    self.data = jax.device_put(run.host_data(), sharding.replicated(run.mesh))
+    mesh = sharding.one_group(run.mesh)
+    self.measures = [evaluation.make_measure(m.method, mesh) for m in run.members or (run,)]
+    self.data = data.put(run.host_data(), sharding.replicated(run.mesh))
     self.splits = splits.Splits(run, self.data)
     self.pending: tuple[int, Any, Any] | None = None
     self.latest: dict[str, Any] = {}
@@ -157,10 +163,10 @@ class _Loop:
     self.writer = sinks.Sinks(self.workdir, run.config, step, ended=step == spec.num_steps)
     told = self.writer.latest
     self.latest = {name: told[name] for name in told if name.split("/")[0] in self.splits}
-    per_step = spec.batch_size * programs.seeds
+    per_step = spec.batch_size * programs.count
     self.watch = writers.Stopwatch(per_step, step, told.get("train/host/wall_seconds", 0.0))
     self.progress = writers.Progress(spec.num_steps, step, per_step, self.quiet)
-    epoch, orders, zeros, totals = -1, None, None, None
+    feed, zeros, totals = feeds.make_feed(run, programs, self.data), None, None
     try:
       if not spec.num_steps and self.saver.latest_step() is None:
         # Nothing to train: what the run starts from is measured, and kept for other commands.
@@ -171,9 +177,7 @@ class _Loop:
         self._measure_all(state)
         self._learning_rate(step, optim.scale_of(state.opt_state))
       while step < spec.num_steps and not stop():
-        if step // spec.steps_per_epoch != epoch:
-          epoch = step // spec.steps_per_epoch
-          orders = programs.epoch_orders(state, self.data, epoch)
+        orders = feed(state, step)
         if totals is None:
           zeros = programs.zero_totals(state, self.data, orders) if zeros is None else zeros
           totals = zeros
@@ -202,6 +206,7 @@ class _Loop:
       self._flush()
       self.saver.wait()
     finally:
+      feed.close()
       self.progress.close()
       self.writer.close()
     finished = step == spec.num_steps
@@ -232,7 +237,11 @@ class _Loop:
 
   def _learning_rate(self, step: int, scale) -> float | list[float]:
     """Of that step's update, `scale` being what the optimizer multiplied the schedule by."""
-    return _number(np.float64(self.run.spec.learning_rate(step)) * np.asarray(scale))
+    scale = distributed.fetch(scale)
+    rates = [float(m.spec.learning_rate(step)) for m in self.run.members]
+    if not rates:
+      return _number(np.float64(self.run.spec.learning_rate(step)) * scale)
+    return _number(np.repeat(rates, self.programs.seeds) * scale)
 
   def _not_finite(self, what: str, step: int) -> NonFiniteError:
     kept = self.saver.latest_step()
@@ -256,11 +265,11 @@ class _Loop:
     self.writer.write(step, step / self.run.spec.steps_per_epoch, values)
 
   def _measure_all(self, state) -> list[dict[str, float]]:
-    """One row of numbers per seed, over every split."""
-    of_seed = self.programs.of_seed
+    """One row of numbers per network, over every split."""
+    of_row, count = self.programs.of_row, self.programs.seeds
     return [
-      dict(self.splits.measure(self.measure, of_seed(state, s), s))
-      for s in range(self.programs.seeds)
+      dict(self.splits.measure(self.measures[row // count], of_row(state, row), row % count))
+      for row in range(self.programs.count)
     ]
 
   def _evaluate(self, state, step: int) -> float | None:
@@ -300,12 +309,18 @@ def _number(values: np.ndarray) -> float | list[float]:
 def stop_on_sigterm() -> Iterator[Callable[[], bool]]:
   """Turns SIGTERM into a flag that can be asked; threads other than the main one leave it alone.
 
+  Several processes are told of a SIGTERM to any of them, all at the same question: each must ask
+  equally often.
+
   Example:
     >>> from jaxnoise.training import loop
     >>> with loop.stop_on_sigterm() as stop:
     ...   stop()
     False
   """
+  if distributed.several():
+    yield distributed.preemption()
+    return
   asked = threading.Event()
   if threading.current_thread() is not threading.main_thread():
     yield asked.is_set

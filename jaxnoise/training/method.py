@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnoise import augment, methods
+from jaxnoise import augment, data, methods
 from jaxnoise.core.errors import InputError, closest
-from jaxnoise.core.types import Array, Method, Network, Spec
+from jaxnoise.core.types import Array, Method, Network, PRNGKey, Spec
 from jaxnoise.training.resolve import call, check_keywords, lookup
 
 Transform = augment.Transform
@@ -30,6 +30,7 @@ def make_method(
   loss: Callable[[Array, Array], Array] | None = None,
   teacher_network: Network | None = None,
   label_matrix: np.ndarray | None = None,
+  streamed: bool = False,
 ) -> Method:
   """Builds the method that `config.method` names and puts the wrappers of `config.wrappers` around.
 
@@ -41,6 +42,8 @@ def make_method(
     loss: in place of the factory's argument of this name.
     teacher_network: for a factory that has an argument of this name.
     label_matrix: for a factory that has an argument of this name.
+    streamed: whether the first crop may have been made on the host: `config.first` then does
+      nothing to an image [V, H, W, C], whose leading axis of length 1 says so, but drop that axis.
 
   Raises:
     InputError: for a name or a value that does not fit, or a part that the method does not use.
@@ -60,8 +63,29 @@ def make_method(
       "config.method.name", methods, config["method"].get("name", ""), "network"
     )
     parts = {"teacher_network": teacher_network, "label_matrix": label_matrix}
-    method = _made(config, factory, network, spec, loss, parts)
-  return _wrap(config, method, network, spec)
+    method = _made(config, factory, network, spec, loss, parts, streamed)
+  return _wrap(config, method, network, spec, streamed)
+
+
+def host_crops(
+  config: Mapping[str, Any], made: Method, factory: Callable[..., Method] | Method | None
+) -> int:
+  """How many first crops of each image a stream makes for a method; 0 for the uncropped image.
+
+  Crops are made on the host where `config.first` does something and the method is given it: one
+  that takes no `first` crops nothing when its data is in memory either.
+
+  Args:
+    config: complete.
+    made: what `make_method` returned.
+    factory: what it was given as `method`.
+  """
+  if not data.Crop(**config["first"]).active:
+    return 0
+  if factory is None:
+    factory = getattr(methods, config["method"]["name"])
+  given = not isinstance(factory, Method) and "first" in inspect.signature(factory).parameters
+  return made.host_crops if given or made.host_crops > 1 else 0
 
 
 def _made(
@@ -71,6 +95,7 @@ def _made(
   spec: Spec,
   loss: Callable[[Array, Array], Array] | None,
   parts: Mapping[str, Any],
+  streamed: bool,
 ) -> Method:
   kwargs = {k: v for k, v in config["method"].items() if k != "name"}
   wanted, name = inspect.signature(factory).parameters, config["method"]["name"]
@@ -82,6 +107,7 @@ def _made(
       )
     kwargs["loss"] = loss
   first, policy = _transforms(config, spec)
+  first = _unless_cropped(first) if streamed else first
   given = {"first": first, "policy": policy, **parts}
   fields = {
     "policy": "config.policy.name",
@@ -156,6 +182,22 @@ def _first(config: Mapping[str, Any]) -> Transform:
   return functools.partial(augment.random_resized_crop, size=side, **options)
 
 
+def _unless_cropped(first: Transform) -> Transform:
+  """The first transform of images of which a stream may have made the first crop already."""
+
+  def transform(rng: PRNGKey, image: Array) -> Array:
+    if image.ndim == 3:
+      return first(rng, image)
+    if image.shape[0] != 1:
+      raise ValueError(
+        f"an image came with {image.shape[0]} first crops, but one is asked for; a method with "
+        "several hands each view its own, see Method.host_crops"
+      )
+    return image[0]
+
+  return transform
+
+
 def _steps(field: str, config: Mapping[str, Any]) -> Iterator[tuple[str, Transform]]:
   """The steps of a policy in their order, each with the field that describes it."""
   while config:
@@ -175,7 +217,9 @@ def _steps(field: str, config: Mapping[str, Any]) -> Iterator[tuple[str, Transfo
     field, config = f"{field}.then", then
 
 
-def _wrap(config: Mapping[str, Any], method: Method, network: Network, spec: Spec) -> Method:
+def _wrap(
+  config: Mapping[str, Any], method: Method, network: Network, spec: Spec, streamed: bool
+) -> Method:
   for name in config["wrapper_args"]:
     if name not in config["wrappers"]:
       raise InputError(
@@ -186,7 +230,9 @@ def _wrap(config: Mapping[str, Any], method: Method, network: Network, spec: Spe
     wrapper = lookup("config.wrappers", methods, name, "inner")
     kwargs = dict(config["wrapper_args"].get(name, {}))
     wanted = inspect.signature(wrapper).parameters
-    given = {"network": network, "spec": spec, "first": _first(config["first"])}
+    first = _first(config["first"])
+    first = _unless_cropped(first) if streamed else first
+    given = {"network": network, "spec": spec, "first": first}
     kwargs.update({k: v for k, v in given.items() if k in wanted})
     method = call(f"config.wrapper_args.{name}", wrapper, method, **kwargs)
   return method

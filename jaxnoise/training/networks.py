@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxnoise import data, models
 from jaxnoise.core.errors import InputError, closest
 from jaxnoise.core.types import Network, PyTree
-from jaxnoise.training import checkpoint, schema, writers
+from jaxnoise.training import checkpoint, schema, sweep, writers
 from jaxnoise.training.resolve import OBJECT, call, lookup
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ WEIGHT_FILES = (".pt", ".pth", ".tar", ".npz", ".safetensors")
 
 
 def make_network(config: Mapping[str, Any], num_classes: int) -> Network:
-  """Builds the network that `config.model` and `config.precision` describe."""
+  """Builds the network that `config.model`, `precision`, `norm_groups` and `remat` describe."""
   precisions = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
   if config["precision"] not in precisions:
     raise InputError(
@@ -32,7 +32,8 @@ def make_network(config: Mapping[str, Any], num_classes: int) -> Network:
   kwargs = dict(config["model"])
   factory = lookup("config.model.name", models, kwargs.pop("name", ""), "num_classes")
   dtype = precisions[config["precision"]]
-  return models.network(call("config.model", factory, num_classes, dtype=dtype, **kwargs))
+  module = call("config.model", factory, num_classes, dtype=dtype, **kwargs)
+  return models.network(module, norm_groups=config["norm_groups"], remat=config["remat"])
 
 
 def variables(network: Network, image_shape: tuple[int, ...]) -> dict[str, PyTree]:
@@ -64,10 +65,12 @@ def load_teacher(
   if later is not None:
     config, num_classes = later.config, later.spec.num_classes
     network, shape = later.network, tuple(later.spec.image_shape)
+    names = later.source.class_names
   else:
     record = writers.read_json(Path(run) / "config.json")
     config = schema.check(record["config"])
     num_classes, shape = record["num_classes"], tuple(record["image_shape"])
+    names = record.get("class_names", ())
     if config["model"].get("name", "").startswith(OBJECT):
       raise InputError(
         f"{field} is {run}, whose network was given as an object; a config names networks "
@@ -78,7 +81,14 @@ def load_teacher(
   if (num_classes, shape) != (source.num_classes, tuple(source.image_shape)):
     raise InputError(
       f"{field} is a network of {num_classes} classes for images of shape {shape}; this run "
-      f"has {source.num_classes} classes and images of shape {tuple(source.image_shape)}"
+      f"has {source.num_classes} classes and images of shape {tuple(source.image_shape)}; name a "
+      "run on the same data, or on other images of these classes and this shape"
+    )
+  other = [pair for pair in zip(names, source.class_names, strict=False) if len({*pair}) > 1]
+  if other:
+    raise InputError(
+      f"{field} is a network of other classes: {other[0][0]!r} where this run has {other[0][1]!r}; "
+      "name a run on the same classes, in the same order"
     )
   wanted = variables(network, shape)
   if later is not None:
@@ -193,4 +203,9 @@ def _check_one(field: str, config: Mapping[str, Any]) -> None:
   if config["seeds"] > 1:
     raise InputError(
       f"{field} is a run of {config['seeds']} seeds; it must be one network, trained with seeds = 1"
+    )
+  if config["sweep"]:
+    raise InputError(
+      f"{field} is a sweep of {len(sweep.labels(config))} members; it must be one network, trained "
+      "without config.sweep"
     )

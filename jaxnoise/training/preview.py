@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnoise.training import corrupted, label_noise_table, seeds, sharding, sinks
+from jaxnoise.training import corrupted, feeds, label_noise_table, sharding, sinks
 from jaxnoise.training.build import Run
 from jaxnoise.training.programs import Programs
 
@@ -45,16 +45,19 @@ def preview(run: Run, directory: Path) -> dict[str, Any]:
   programs = Programs(run)
   state = programs.init_shapes()
   everywhere = sharding.replicated(run.mesh)
-  count = run.config["seeds"]
+  count = programs.count
 
   def shape(x: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere)
+    lies = getattr(x, "sharding", None) or everywhere
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=lies)
 
   data = jax.tree.map(shape, run.host_data())
-  root = jax.eval_shape(lambda: seeds.root_keys(run.config["seed"], count))
+  root = jax.eval_shape(programs.root_keys)
   epoch = jax.ShapeDtypeStruct((count, 1) if count > 1 else (1,), np.int32)
   orders = jax.eval_shape(programs.orders, root, {"labels": data["labels"]}, epoch)
   orders, state = jax.tree.map(shape, (orders, state))
+  if run.source.streamed:
+    orders = feeds.batch_shapes(run, orders)
   totals = jax.tree.map(shape, programs.total_shapes(state, data, orders))
   compiled = programs.step.lower(state, data, orders, totals).compile()
   spec, rate = run.spec, run.spec.learning_rate
@@ -67,7 +70,7 @@ def preview(run: Run, directory: Path) -> dict[str, Any]:
     "state_bytes": _bytes(state.replace(teacher=None)),
     "data_bytes": _bytes(data),
     "memory": _memory(compiled),
-    "flops": _flops(compiled, rounds=count * run.config["accumulate"]),
+    "flops": _flops(compiled, rounds=programs.rounds * run.config["accumulate"]),
     "learning_rate": {step: float(rate(step)) for step in at},
     "label_noise": label_noise_table.run_table(run),
     "writes": dict(_writes(run, directory, _bytes(state.replace(teacher=None)))),

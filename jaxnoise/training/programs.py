@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,17 +12,31 @@ import numpy as np
 from jaxnoise.core import reduce
 from jaxnoise.core.state import TrainState
 from jaxnoise.core.types import PyTree
-from jaxnoise.training import seeds, sharding
+from jaxnoise.training import feeds, seeds, sharding, sweep
 from jaxnoise.training import step as step_lib
 from jaxnoise.training.build import Run
 
 
 class Programs:
-  """The compiled functions of a run, for any number of seeds."""
+  """The compiled functions of a run, for any number of seeds and of members of a sweep.
 
-  def __init__(self, run: Run):
-    self.run, self.seeds = run, run.config["seeds"]
-    everywhere = sharding.replicated(run.mesh)
+  Args:
+    run: assembled.
+    form: how several networks are run, a name in `seeds.FORMS`; None means the backend's fastest.
+
+  Attributes:
+    seeds: of the run, or of each member of its sweep.
+    count: networks trained, the seeds of a member next to one another.
+    rounds: of a loop over networks, which the compiler's count of operations takes for one.
+  """
+
+  def __init__(self, run: Run, *, form: str | None = None):
+    self.run, self.seeds, self._form = run, run.config["seeds"], form
+    self._each = run.members or (run,)
+    self.count = len(self._each) * self.seeds
+    self.rounds = seeds.rounds(self.seeds, run.mesh, form)
+    everywhere, own = sharding.replicated(run.mesh), sharding.of_seeds(run.mesh)
+    states = sharding.of_state(run.mesh)
     spec, method = run.spec, run.method
     self.batches_per_epoch = spec.steps_per_epoch // method.replays
     self.last_rows = spec.num_train - (self.batches_per_epoch - 1) * spec.batch_size
@@ -35,34 +50,41 @@ class Programs:
       return fn
 
     def compiled(rows):
-      step = step_lib.make_step(
-        method, run.optimizer, spec, run.mesh, rows=rows, accumulate=run.config["accumulate"]
-      )
-      fn = seeds.over_seeds(counted(step), self.seeds)
-      return jax.jit(fn, donate_argnums=0, out_shardings=everywhere)
+      parts = run.config["accumulate"]
+      steps = [
+        step_lib.make_step(m.method, m.optimizer, m.spec, run.mesh, rows=rows, accumulate=parts)
+        for m in self._each
+      ]
+      fn = self._over([counted(step) for step in steps])
+      return jax.jit(fn, donate_argnums=0, out_shardings=(states, everywhere))
 
     self.step = compiled(None)
     self.last_step = self.step if full else compiled(self.last_rows)
-    self._bare = step_lib.make_step(method, run.optimizer, spec, run.mesh)
-    sampling = run.config["data"]["sampling"]
-    orders = step_lib.make_orders(method, spec, self.batches_per_epoch, sampling)
-    self.orders = jax.jit(
-      seeds.over_seeds(
-        lambda root, data, epoch: orders(root, data["labels"], epoch[0]), self.seeds
-      ),
-      out_shardings=everywhere,
-    )
+    bare = [step_lib.make_step(m.method, m.optimizer, m.spec, run.mesh) for m in self._each]
+    self._bare = self._over(bare)
+
+    def ordered(member):
+      sampling = run.config["data"]["sampling"]
+      orders = step_lib.make_orders(member.method, spec, self.batches_per_epoch, sampling)
+      return lambda root, data, epoch: orders(root, data["labels"], epoch[0])
+
+    self.orders = jax.jit(self._over([ordered(m) for m in self._each]), out_shardings=own)
     self.example_pass = None
     if method.example_pass is not None:
-      one = step_lib.make_pass(method, spec, run.mesh, spec.batch_size)
-      self.example_pass = jax.jit(
-        seeds.over_seeds(one, self.seeds), donate_argnums=0, out_shardings=everywhere
-      )
+      size = spec.batch_size
+      passes = [step_lib.make_pass(m.method, m.spec, run.mesh, size) for m in self._each]
+      self.example_pass = jax.jit(self._over(passes), donate_argnums=0, out_shardings=states)
+      if run.source.streamed:
+        self.example_pass = feeds.StreamedPass(run, size)
     self.pass_steps = step_lib.pass_steps(method, spec)
 
     # Its shapes and its values are of one tracing.
-    self._jit_init = jax.jit(self._init, out_shardings=sharding.replicated(run.mesh))
+    self._jit_init = jax.jit(self._init, out_shardings=states)
     self.all_finite = jax.jit(_all_finite)
+
+  def _over(self, fns: Sequence[Callable[..., Any]]) -> Callable[..., Any]:
+    swept = sweep.names(self.run.config)
+    return seeds.over_seeds(fns, self.seeds, self.run.mesh, form=self._form, swept=swept)
 
   def init(self) -> TrainState:
     """The state at step 0, made under jit on every device of the mesh."""
@@ -73,26 +95,27 @@ class Programs:
     return self._jit_init.eval_shape(*self._init_arguments())
 
   def _init(self, root: PyTree, given: Mapping[str, PyTree]) -> TrainState:
-    run = self.run
+    def of(member):
+      parts = (member.network, member.method, member.optimizer, member.spec)
+      return lambda root, given: step_lib.init_state(*parts, root, **given)
 
-    def one(root, given):
-      return step_lib.init_state(run.network, run.method, run.optimizer, run.spec, root, **given)
-
-    return seeds.over_seeds(one, self.seeds)(root, given)
+    return self._over([of(m) for m in self._each])(root, given)
 
   def _init_arguments(self) -> tuple[PyTree, dict[str, PyTree]]:
-    run = self.run
-    root = seeds.root_keys(run.config["seed"], self.seeds)
-    return root, {"teacher": run.teacher, "start_from": run.start_from}
+    return self.root_keys(), {"teacher": self.run.teacher, "start_from": self.run.start_from}
+
+  def root_keys(self) -> PyTree:
+    """The root key of every network."""
+    return seeds.root_keys(self.run.config["seed"], self.seeds, len(self._each))
 
   def epoch_orders(self, state: TrainState, data: PyTree, epoch: int) -> PyTree:
     """The orders in which the epoch's examples are visited."""
-    epochs = jnp.full((self.seeds, 1) if self.seeds > 1 else (1,), epoch)
+    epochs = jnp.full((self.count, 1) if self.count > 1 else (1,), epoch)
     return self.orders(state.rng, {"labels": data["labels"]}, epochs)
 
   def total_shapes(self, state: PyTree, data: PyTree, orders: PyTree) -> PyTree:
     """The shapes of (sum, count) for every metric that the step returns."""
-    return jax.eval_shape(seeds.over_seeds(self._bare, self.seeds), state, data, orders)[1]
+    return jax.eval_shape(self._bare, state, data, orders)[1]
 
   def zero_totals(self, state: TrainState, data: PyTree, orders: PyTree) -> PyTree:
     """Zeros of those."""
@@ -100,9 +123,9 @@ class Programs:
     zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
     return jax.device_put(zeros, sharding.replicated(self.run.mesh))
 
-  def of_seed(self, state: TrainState, s: int) -> TrainState:
-    """The state of one seed."""
-    return state if self.seeds == 1 else seeds.take(state, s)
+  def of_row(self, state: TrainState, row: int) -> TrainState:
+    """The state of one network."""
+    return state if self.count == 1 else seeds.take(state, row)
 
 
 def _all_finite(state: TrainState) -> jax.Array:

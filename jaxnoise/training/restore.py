@@ -25,6 +25,7 @@ from jaxnoise.training import (
   schema,
   seeds,
   sharding,
+  sweep,
   writers,
 )
 
@@ -39,7 +40,9 @@ class Opened:
     step: of the checkpoint.
     seed: whose state `state` is.
     state: of one seed, on every device of `run.mesh`.
-    saved: the state as it was saved: of all seeds, with a leading axis if there are several.
+    saved: the state as it was saved: of all seeds, with a leading axis if there are several. Of a
+      sweep that of one member.
+    member: which one of a sweep; None where the run is none.
   """
 
   directory: Path
@@ -48,6 +51,7 @@ class Opened:
   seed: int
   state: TrainState = dataclasses.field(repr=False)
   saved: TrainState = dataclasses.field(repr=False)
+  member: int | None = None
 
   @property
   def seeds(self) -> tuple[int, ...]:
@@ -115,6 +119,7 @@ def open_run(
   *,
   step: int | str | None = None,
   seed: int | None = None,
+  member: int | None = None,
   path: str | os.PathLike[str] | None = None,
   with_data: bool = True,
   source: data_lib.Source | None = None,
@@ -132,6 +137,7 @@ def open_run(
     step: of a checkpoint that was kept, "latest", or "best", the one with the highest accuracy on
       the held-out examples; None means the latest.
     seed: one of `config.seed` .. `config.seed + config.seeds - 1`; None means the first.
+    member: of a sweep, which one, counted from 0; it is opened as the run that it would be alone.
     path: where its data set lies now, in place of `config.data.path`.
     with_data: False leaves the data set out; `run.source` then is a stand-in of the same size, and
       `run.holdout` None.
@@ -140,8 +146,8 @@ def open_run(
     method: its method (a factory, or a finished `Method` made with `network`), if that was.
 
   Raises:
-    InputError: no run, no such step or seed, data that is missing or is not what the run was
-      trained on, or an object that is needed and not given.
+    InputError: no run, no such step, seed or member, a sweep without a member, data that is missing
+      or is not what the run was trained on, or an object that is needed and not given.
 
   Example:
     >>> import tempfile
@@ -162,12 +168,15 @@ def open_run(
   config = schema.check(record["config"])
   if path is not None:
     config["data"]["path"] = os.fspath(path)
+  several = _check_member(directory, config, member)
+  if several > 1:
+    config = sweep.members(config)[member]
   seed = config["seed"] if seed is None else seed
   _check_seed(directory, config, seed)
   given = {"source": source, "network": network, "method": method}
   run = reassemble.reassemble(directory, record, config, with_data=with_data, **given)
-  step, saved = _load(directory, run, step)
-  opened = Opened(directory, run, step, seed, saved, saved)
+  step, saved = _load(directory, run, step, several, member)
+  opened = Opened(directory, run, step, seed, saved, saved, member)
   return opened.of_seed(seed)
 
 
@@ -194,14 +203,40 @@ def _check_seed(directory: Path, config: Mapping[str, Any], seed: int) -> None:
     raise InputError(f"seed {seed} is none of {directory}, which has {have}; choose one of them")
 
 
-def _load(directory: Path, run: build.Run, step: int | str | None) -> tuple[int, TrainState]:
+def _check_member(directory: Path, config: Mapping[str, Any], member: int | None) -> int:
+  """How many members there are: 1 without a sweep."""
+  labels = sweep.labels(config)
+  if len(labels) == 1:
+    if member is not None:
+      raise InputError(f"member is {member}, but {directory} is no sweep; leave it out")
+    return 1
+  if member is None or not 0 <= member < len(labels):
+    known = "; ".join(f"{i}: {label}" for i, label in enumerate(labels))
+    said = "none was chosen" if member is None else f"{member} is none of them"
+    raise InputError(
+      f"{directory} is a sweep of {len(labels)} members, and {said}; one is chosen by its number "
+      f"(--member of jaxnoise.predict, member= of restore.open_run), {known}"
+    )
+  return len(labels)
+
+
+def _load(
+  directory: Path, run: build.Run, step: int | str | None, members: int, member: int | None
+) -> tuple[int, TrainState]:
   folder = directory / "checkpoints"
   if not folder.is_dir():
     raise InputError(f"{folder} does not exist; did the run end before its first save?")
   saver = checkpoint.Checkpointer(folder, best=True, read_only=True)
   try:
     step = _step(directory, run.config, saver, step)
-    return step, saver.restore(_like(run), step).replace(teacher=_on_devices(run))
+    like, count = _like(run), run.config["seeds"]
+    if members == 1:
+      state = saver.restore(like, step)
+    else:
+      saved = saver.restore(_of_members(like, members, count), step)
+      own = slice(member * count, (member + 1) * count) if count > 1 else member
+      state = seeds.take(saved, own)
+    return step, state.replace(teacher=_on_devices(run))
   finally:
     saver.close()
 
@@ -244,6 +279,17 @@ def _like(run: build.Run) -> TrainState:
   return jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), state
   )
+
+
+def _of_members(like: TrainState, members: int, count: int) -> TrainState:
+  """The shapes of all members' states from one's, which has an axis if there are several seeds."""
+
+  def shape(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    one = x.shape[1:] if count > 1 else x.shape
+    return jax.ShapeDtypeStruct((members * count, *one), x.dtype, sharding=x.sharding)
+
+  rows = jax.tree.map(shape, like.replace(step=None, teacher=None))
+  return rows.replace(step=like.step, teacher=like.teacher)
 
 
 def _on_devices(run: build.Run) -> Any:

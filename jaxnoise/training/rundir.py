@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,18 +12,24 @@ from typing import Any
 import numpy as np
 
 from jaxnoise.core.errors import InputError
-from jaxnoise.training import schema, sources, writers
+from jaxnoise.training import distributed, schema, sources, taught, writers
 from jaxnoise.training.build import Run
 from jaxnoise.training.resolve import name_of
+
+_PATIENCE = 30.0
+"""Seconds that a file which one host has written may take to be seen by the others."""
 
 
 def claim(run: Run, workdir: Path) -> dict[str, Any]:
   """Writes config.json into an empty run directory, or checks that it holds this very run.
 
+  Of several processes the first one writes, and what it refuses all refuse.
+
   Raises:
-    InputError: when the directory holds another config, method or data set, or something else.
+    InputError: when the directory holds another config, method or data set, the student of a
+      teacher that has changed since, or something else; when processes would train different runs,
+      or do not share the directory.
   """
-  path = workdir / "config.json"
   identity = {
     "config": _jsonable(run.config),
     "num_classes": run.spec.num_classes,
@@ -33,6 +41,21 @@ def claim(run: Run, workdir: Path) -> dict[str, Any]:
     "wrappers": list(run.method.wrappers),
     "data_crc32": fingerprint(run),
   }
+  teacher = taught.record(run)
+  _check_alike(run, {**identity, "teacher": teacher})
+  record = None
+  with distributed.together():
+    if distributed.is_main():
+      record = _claim(run, workdir, identity, teacher)
+  record = distributed.from_main(record)
+  _check_shared(workdir / "config.json", record)
+  return record
+
+
+def _claim(
+  run: Run, workdir: Path, identity: Mapping[str, Any], teacher: Mapping[str, Any] | None
+) -> dict[str, Any]:
+  path = workdir / "config.json"
   if path.exists():
     record = writers.read_json(path)
     # Completed with today's defaults: a field that came later does not make another run of it.
@@ -44,6 +67,7 @@ def claim(run: Run, workdir: Path) -> dict[str, Any]:
         f"workdir {workdir} holds another run: its {field} is {old!r}, not {new!r}; "
         "choose another --workdir or remove this one"
       )
+    _check_teacher(record, teacher, workdir)
     return record
   # A run killed while it wrote its very first file leaves a temporary one.
   others = [p for p in workdir.iterdir() if p.suffix != ".tmp"] if workdir.is_dir() else []
@@ -53,8 +77,61 @@ def claim(run: Run, workdir: Path) -> dict[str, Any]:
     )
   # These change nothing in a run: not part of what tells runs apart.
   facts = {"class_names": list(run.source.class_names), "pools": dict(run.spec.pools)}
+  if teacher is not None:
+    facts["teacher"] = teacher
   writers.write_json(path, {**identity, **facts, **writers.provenance()})
   return writers.read_json(path)
+
+
+def _check_alike(run: Run, identity: Mapping[str, Any]) -> None:
+  """Refuses processes that would not train the same run."""
+  if not distributed.several():
+    return
+  labels = run.source.labels if run.loaded.labels is None else run.loaded.labels
+  mine = {
+    **identity,
+    "labels_crc32": zlib.crc32(np.ascontiguousarray(labels, "<i4")),
+    "versions": writers.provenance()["versions"],
+  }
+  mine = json.loads(json.dumps(mine))
+  of_main = distributed.from_main(mine)
+  with distributed.together():
+    if mine != of_main:
+      field, its, own = _first_difference(of_main, mine)
+      raise InputError(
+        f"the processes would train different runs: {field} is {own!r} here and {its!r} on process "
+        "0; start the same command with the same code and data on every host"
+      )
+
+
+def _check_shared(path: Path, record: Mapping[str, Any]) -> None:
+  """Refuses a run directory that is not the same one on every host."""
+  if not distributed.several():
+    return
+  with distributed.together():
+    begun = time.monotonic()
+    while not path.exists() and time.monotonic() - begun < _PATIENCE:
+      time.sleep(0.1)
+    if not path.exists() or writers.read_json(path) != record:
+      raise InputError(
+        f"{path} is not the file that process 0 has written; name a --workdir that every host "
+        "shares"
+      )
+
+
+def _check_teacher(
+  record: Mapping[str, Any], teacher: Mapping[str, Any] | None, workdir: Path
+) -> None:
+  """Refuses to go on with a student whose teacher is no longer the one it began with."""
+  began = record.get("teacher")
+  # A run that began before teachers were recorded has none there, and is taken as it is.
+  if not began or not teacher or began["sha256"] == teacher["sha256"]:
+    return
+  raise InputError(
+    f"workdir {workdir} holds a student whose teacher, config.teacher {began.get('run', '')!r}, "
+    f"had parameters of SHA-256 {began['sha256'][:12]}, not {teacher['sha256'][:12]}; put that "
+    "teacher back, or choose another --workdir or remove this one"
+  )
 
 
 def fingerprint(run: Run) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 
 from jaxnoise.core.errors import InputError, closest
 
-OPEN = ("model", "method", "policy", "wrapper_args", "stage", "options", "published")
+OPEN = ("model", "method", "policy", "wrapper_args", "stage", "options", "published", "sweep")
 """Sections whose fields are arguments of functions."""
 
 _NAMED = ("model", "method", "policy", "teacher_policy", "then")
@@ -35,11 +35,21 @@ _DEFAULT: dict[str, Any] = {
   # Root of all randomness; several seeds run as one program, from `seed` upwards.
   "seed": 0,
   "seeds": 1,
+  # Numbers of `optim`, `method`, `policy` or `wrapper_args` that differ between members of one
+  # program, one value for each: {"optim": {"lr": (0.1, 0.05)}, "method": {"alpha": (0.5, 1.0)}} are
+  # two members (training.sweep). With several seeds every member has them all.
+  "sweep": {},
   "total": "30 epochs",
   "batch_size": 128,
   # The gradient of a batch is the mean over this many micro-batches (training.accumulate): less
   # memory; batch-norm statistics and mixing partners are then those of a micro-batch.
   "accumulate": 1,
+  # Batch-norm statistics are those of the whole batch on however many devices; with G those of each
+  # of G equal parts of it, as in the data-parallel training of papers that used G devices.
+  "norm_groups": 1,
+  # Less memory: what is inside a block is computed again in the backward pass, not kept; the same
+  # numbers for up to a third more work.
+  "remat": False,
   # "float32", or "bfloat16" for the network's compute (parameters and losses stay float32).
   "precision": "float32",
   "data": {
@@ -60,6 +70,11 @@ _DEFAULT: dict[str, Any] = {
       "kind": "", "rate": 0.0, "exact": True, "seed": -1, "matrix": (), "allow_unlearnable": False,
       "file": "", "field": "", "check_order": True,
     },
+    # Leave training and test images on disk and decode them batch by batch, by so many threads on
+    # each host (0: one per core): for sets of image files and in array_record. Random first crops
+    # are then of the whole images, not of their central squares.
+    "stream": False,
+    "threads": 0,
     # Arguments of the function that loads the set, such as image_size; see `data.load`.
     "options": {},
     # What an epoch visits: "uniform", every example once, or "balanced", every class equally often.
@@ -218,6 +233,7 @@ def _check(given: Mapping, default: Mapping, where: str) -> dict[str, Any]:
       raise InputError(f"{name} is no field of {where}: {closest(key, default)}")
     if key in OPEN:
       out[key] = _plain(name, value, dict)
+      out[key] = _nested(name, out[key], {}) if key == "sweep" else out[key]
     elif isinstance(default[key], dict):
       section = _mapping(value)
       if not isinstance(section, Mapping):
@@ -236,6 +252,22 @@ def _plain(name: str, value: Any, kind: type) -> Any:
   if isinstance(value, Mapping):
     return {k: _plain(f"{name}.{k}", v, object) for k, v in value.items()}
   return tuple(value) if isinstance(value, list) else value
+
+
+def _nested(where: str, section: Mapping[str, Any], out: dict[str, Any]) -> dict[str, Any]:
+  """{"optim.lr": x} as {"optim": {"lr": x}}, put into `out`."""
+  for name, value in section.items():
+    inner, dot, rest = name.partition(".")
+    if dot or isinstance(value, Mapping):
+      below = out.setdefault(inner, {})
+      if not isinstance(below, dict):
+        raise InputError(f"{where}.{inner} is given twice; give it once")
+      _nested(f"{where}.{inner}", {rest: value} if dot else value, below)
+    elif inner in out:
+      raise InputError(f"{where}.{inner} is given twice; give it once")
+    else:
+      out[inner] = value
+  return out
 
 
 def _typed(name: str, value: Any, default: Any) -> Any:

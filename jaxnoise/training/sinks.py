@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxnoise.core.errors import InputError
-from jaxnoise.training import writers
+from jaxnoise.training import distributed, writers
 
 
 def check(config: Mapping[str, Any]) -> None:
@@ -36,7 +36,9 @@ def writes_tensorboard(config: Mapping[str, Any]) -> bool:
 class Sinks:
   """Writes every row to metrics.jsonl, and to what else `config.log` asks for.
 
-  A metric of several seeds is one curve for each, "name/seed3".
+  A metric of several seeds is one curve for each, "name/seed3"; of a sweep one for each member,
+  "name/member0", and seed, "name/member0-seed3". Of several processes the first one writes; each
+  must make one, and knows the same `latest`.
 
   Args:
     workdir: the run directory; TensorBoard's files go to its `tensorboard/`.
@@ -51,11 +53,15 @@ class Sinks:
   def __init__(
     self, workdir: Path, config: Mapping[str, Any], resume_step: int, *, ended: bool = False
   ):
-    self._seed = config["seed"]
-    self._rows = writers.MetricsWriter(workdir / "metrics.jsonl", resume_step)
-    self.latest: Mapping[str, Any] = self._rows.latest
-    self._board = self._wandb = None
-    if ended:
+    self._seed, self._seeds = config["seed"], config["seeds"]
+    self._swept = bool(config["sweep"])
+    self._rows = self._board = self._wandb = None
+    with distributed.together():
+      if distributed.is_main():
+        self._rows = writers.MetricsWriter(workdir / "metrics.jsonl", resume_step)
+    latest = {} if self._rows is None else self._rows.latest
+    self.latest: Mapping[str, Any] = distributed.from_main(latest)
+    if ended or self._rows is None:
       return
     if writes_tensorboard(config["log"]):
       import tensorboardX
@@ -81,6 +87,8 @@ class Sinks:
 
   def write(self, step: int, epoch: float, values: Mapping[str, Any]) -> None:
     """Writes one row everywhere."""
+    if self._rows is None:
+      return
     self._rows.write(step, epoch, values)
     if self._board is None and self._wandb is None:
       return
@@ -94,14 +102,21 @@ class Sinks:
   def _flat(self, values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     for name, value in values.items():
       if isinstance(value, list):
-        for s, of_seed in enumerate(value):
-          yield f"{name}/seed{self._seed + s}", of_seed
+        for row, of_network in enumerate(value):
+          yield f"{name}/{self._name(row)}", of_network
       else:
         yield name, value
 
+  def _name(self, row: int) -> str:
+    """What tells a network from the others of its run: its seed, or its place in a sweep."""
+    member, s = divmod(row, self._seeds)
+    seed = [f"seed{self._seed + s}"] if self._seeds > 1 or not self._swept else []
+    return "-".join([f"member{member}"] * self._swept + seed)
+
   def close(self) -> None:
     """Closes what is open."""
-    self._rows.close()
+    if self._rows is not None:
+      self._rows.close()
     if self._board is not None:
       self._board.close()
     if self._wandb is not None:

@@ -100,10 +100,16 @@ def _named(config: Mapping[str, Any], source: data.Source | None) -> data.Source
         f"config.data.name is {config['name']!r}: the run was made with data given as an object; "
         "hand it in again as source="
       )
-    for field in ("name", "path"):
+    for field in ("name", "path", "stream", "threads"):
       if field in config["options"]:
         raise InputError(f"config.data.options.{field} has its own field, config.data.{field}")
-    source = data.load(config["name"], config["path"], **config["options"])
+    where = {"stream": config["stream"], "threads": config["threads"]}
+    source = data.load(config["name"], config["path"], **where, **config["options"])
+  elif config["stream"] and not source.streamed:
+    raise InputError(
+      "config.data.stream is True, but the source given has its images in memory; leave it False, "
+      "or give one from jaxnoise.data.load(..., stream=True)"
+    )
   if config["human_path"]:
     source = data.cifar_n(config["human_path"], source, config["human_order"])
   if config["limit"]:

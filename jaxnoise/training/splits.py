@@ -11,6 +11,7 @@ import numpy as np
 from jaxnoise import evaluation, metrics
 from jaxnoise.core import reduce
 from jaxnoise.core.state import TrainState
+from jaxnoise.training import sharding
 from jaxnoise.training.build import Run
 
 LABELS = "labels"
@@ -27,16 +28,18 @@ class Splits:
   """
 
   def __init__(self, run: Run, data: Mapping[str, Any]):
-    size = run.config["evaluate"]["batch_size"]
+    size, mesh = run.config["evaluate"]["batch_size"], sharding.one_group(run.mesh)
     loaded = run.loaded
-    self._sets = {"test": evaluation.TestSet(run.source.test, size, run.mesh)}
+    self._sets = {"test": evaluation.TestSet(run.source.test, size, mesh)}
     self._labels = {"test": None}
     if run.holdout is not None:
-      self._sets["holdout"] = evaluation.TestSet(run.holdout, size, run.mesh)
+      self._sets["holdout"] = evaluation.TestSet(run.holdout, size, mesh)
       self._labels["holdout"] = loaded.holdout_labels
     if run.source.clean_labels is not None and run.config["evaluate"]["memorisation"]:
-      arrays = {name: data[name] for name in ("images", "labels")}
-      self._sets[LABELS] = evaluation.TestSet(run.source.train, size, run.mesh, arrays=arrays)
+      arrays = None
+      if not run.source.streamed:
+        arrays = {name: data[name] for name in ("images", "labels")}
+      self._sets[LABELS] = evaluation.TestSet(run.source.train, size, mesh, arrays=arrays)
       self._labels[LABELS] = loaded.labels
     self._source = run.source
 

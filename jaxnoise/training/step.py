@@ -1,9 +1,14 @@
-"""The compiled step and the compiled pass over the training set. Neither knows a method."""
+"""The compiled step and the compiled pass over the training set. Neither knows a method.
+
+Data in memory is gathered inside the step. Of data that streams, `orders` carries the step's own
+batch, {"batch": {"image": uint8, "index": int32}}, made by `training.feeds`; labels are gathered
+from the device in both cases.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -95,6 +100,8 @@ def make_step(
 ) -> StepFn:
   """Returns (state, data, orders) -> (state, metrics), one optimizer update; not yet jitted.
 
+  Where `orders` has a "batch", that is the batch, whatever its rows; else it is gathered.
+
   Args:
     method: the method.
     optimizer: the optimizer.
@@ -126,8 +133,11 @@ def make_step(
     draw = state.step // method.replays
     streams = rng.Streams(rng.step_key(state.rng, draw))
     position = draw % batches_per_epoch
-    index = jax.lax.dynamic_slice(orders["train"], (position * spec.batch_size,), (rows,))
-    batch = _visible(data_lib.gather(data, sharding.constrain_batch(index, mesh)))
+    if "batch" in orders:
+      batch = _visible(data_lib.labelled(data, orders["batch"]["image"], orders["batch"]["index"]))
+    else:
+      index = jax.lax.dynamic_slice(orders["train"], (position * spec.batch_size,), (rows,))
+      batch = _visible(data_lib.gather(data, sharding.constrain_batch(index, mesh)))
     if method.side_batches:
       batch["side"] = side_batches(state, data, orders, position, streams)
     (loss, aux), grads = grad_fn(state)(state.params, batch, streams("loss"))
@@ -155,34 +165,72 @@ def make_pass(
   Examples are visited in index order, or a random one where the method says `shuffled_pass`; the
   last batch is padded and masked. The collected tables are [N, ...], row i belonging to example i.
   """
+  parts = pass_parts(method, spec)
   count = -(-spec.num_train // batch_size)
   index = jnp.arange(count * batch_size, dtype=jnp.int32).reshape(count, batch_size)
 
   def run(state: TrainState, data: PyTree) -> TrainState:
-    key = jax.random.fold_in(rng.fold(state.rng, "pass"), state.step)
-    collect = method.example_pass(state)
-    order = None
-    if method.shuffled_pass:
-      order = jax.random.permutation(rng.fold(key, "order"), spec.num_train)
+    order = parts.order(state)
 
     def body(batch_stats, rows: Array):
       position = jnp.minimum(rows, spec.num_train - 1)
       position = sharding.constrain_batch(position if order is None else order[position], mesh)
-      batch = _visible(data_lib.gather(data, position))
-      batch["mask"] = (rows < spec.num_train).astype(jnp.float32)
-      values, batch_stats = collect(batch_stats, batch, jax.random.fold_in(key, rows[0]))
-      return batch_stats, values
+      return parts.collect(state, batch_stats, data_lib.gather(data, position), rows)
 
     batch_stats, tables = jax.lax.scan(body, state.batch_stats, index)
-    tables = {
-      name: t.reshape((-1, *t.shape[2:]))[: spec.num_train] for name, t in tables.items()
-    }
-    if order is not None:
-      tables = {name: jnp.zeros_like(t).at[order].set(t) for name, t in tables.items()}
-    state = state.replace(batch_stats=batch_stats)
-    return method.after_pass(state, tables, rng.fold(key, "after"))
+    tables = {name: t.reshape((-1, *t.shape[2:])) for name, t in tables.items()}
+    return parts.finish(state, batch_stats, tables)
 
   return run
+
+
+class PassParts(NamedTuple):
+  """The parts of a pass over the training set, for whoever brings the batches.
+
+  Attributes:
+    order: state -> [N] in which order examples are visited; None for that of their index.
+    collect: (state, batch_stats, batch, rows [B]) -> (batch_stats, values), of one batch; `rows`
+      counts the visits from 0, those from N on being padding.
+    finish: (state, batch_stats, tables) -> state; row r of the tables is of visit r.
+  """
+
+  order: Callable[[TrainState], Array | None]
+  collect: Callable[[TrainState, PyTree, Batch, Array], tuple[PyTree, dict[str, Array]]]
+  finish: Callable[[TrainState, PyTree, Mapping[str, Array]], TrainState]
+
+
+def pass_parts(method: Method, spec: Spec) -> PassParts:
+  """Returns the parts of a method's pass; not jitted.
+
+  Args:
+    method: one with an `example_pass`.
+    spec: `num_train` is used.
+  """
+
+  def key_of(state: TrainState) -> PRNGKey:
+    return jax.random.fold_in(rng.fold(state.rng, "pass"), state.step)
+
+  def order(state: TrainState) -> Array | None:
+    if not method.shuffled_pass:
+      return None
+    return jax.random.permutation(rng.fold(key_of(state), "order"), spec.num_train)
+
+  def collect(state: TrainState, batch_stats: PyTree, batch: Batch, rows: Array):
+    batch = _visible(batch)
+    batch["mask"] = (rows < spec.num_train).astype(jnp.float32)
+    key = jax.random.fold_in(key_of(state), rows[0])
+    values, batch_stats = method.example_pass(state)(batch_stats, batch, key)
+    return batch_stats, values
+
+  def finish(state: TrainState, batch_stats: PyTree, tables: Mapping[str, Array]) -> TrainState:
+    tables = {name: t[: spec.num_train] for name, t in tables.items()}
+    visits = order(state)
+    if visits is not None:
+      tables = {name: jnp.zeros_like(t).at[visits].set(t) for name, t in tables.items()}
+    key = rng.fold(key_of(state), "after")
+    return method.after_pass(state.replace(batch_stats=batch_stats), tables, key)
+
+  return PassParts(order, collect, finish)
 
 
 def pass_steps(method: Method, spec: Spec) -> set[int]:

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -24,6 +25,26 @@ from jaxnoise.core.errors import InputError
 
 FORMAT_VERSION = 1
 _VERSIONED = ("jaxnoise", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def run_directory(workdir: str | Path) -> Path:
+  """A run directory as a path on a file system.
+
+  Raises:
+    InputError: for an address such as gs://bucket/run, which would become a local folder "gs:".
+
+  Example:
+    >>> from jaxnoise.training import writers
+    >>> writers.run_directory("runs/a").name
+    'a'
+  """
+  address = re.match(r"([a-z][a-z0-9+]+):/", str(workdir))
+  if address:
+    raise InputError(
+      f"workdir {workdir} is an address ({address[1]}), and run directories are on file systems; "
+      "mount the bucket (gs: with gcsfuse) and name the folder, the same on every host"
+    )
+  return Path(workdir)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -140,7 +140,7 @@ def test_memory_bound_counts_both_splits(tmp_path, monkeypatch):
   monkeypatch.setattr(_images, "MEMORY_LIMIT", 6 * 6 * 6 * 3)
   data.folder(tmp_path)
   monkeypatch.setattr(_images, "MEMORY_LIMIT", 6 * 6 * 6 * 3 - 1)
-  with pytest.raises(InputError, match=r"folder: 6 images of 6x6 take.*image_size.*streaming"):
+  with pytest.raises(InputError, match=r"folder: 6 images of 6x6 take.*data.stream.*image_size"):
     data.folder(tmp_path)
 
 

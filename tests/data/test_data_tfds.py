@@ -266,7 +266,7 @@ def test_too_large_a_set_is_refused_before_it_is_read(tmp_path):
   folder = writer.write_set(tmp_path, "cifar10", digits(20, 4), "tfrecord")
   edit(folder, "dataset_info.json", lambda v: v["splits"][0].update(shardLengths=["10", "1000000"]))
   (folder / SHARD).write_bytes(b"never read")
-  with pytest.raises(InputError, match=r"1,000,014 images of 224x224 take 140 GiB.*streaming"):
+  with pytest.raises(InputError, match=r"1,000,014 images of 224x224 take 140 GiB.*data.stream"):
     data.load("tfds:cifar10", tmp_path, image_size=224)
 
 

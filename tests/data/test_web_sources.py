@@ -355,7 +355,7 @@ def test_the_memory_bound_counts_all_splits_and_comes_before_the_images(tmp_path
   keys = clothing1m(tmp_path)  # 4 to train on, 3 to test, 2 trusted
   (tmp_path / keys[7]).unlink()
   monkeypatch.setattr(_images, "MEMORY_LIMIT", 8 * 4 * 4 * 3)
-  with pytest.raises(InputError, match=r"clothing1m: 9 images of 4x4 take.*image_size.*streaming"):
+  with pytest.raises(InputError, match=r"clothing1m: 9 images of 4x4 take.*data.stream"):
     data.clothing1m(tmp_path, image_size=4, trusted="val")
   with pytest.raises(InputError, match=r"7,7\.jpg is listed but does not exist"):
     data.clothing1m(tmp_path, image_size=4)

@@ -169,3 +169,23 @@ def test_time_and_rate_are_told_where_rows_have_them(tmp_path):
     writer.write(20 * epoch, epoch, values)
   writer.close()
   assert "80 s · 1,100 images/s" in Reader(page_of(path)).text
+
+
+def test_the_teacher_of_a_student(run):
+  assert "<h2>Teacher</h2>" not in page_of(run)
+  file = run / "config.json"
+  info = json.loads(file.read_text())
+  info["teacher"] = {
+    "run": "runs/<teacher>", "sha256": "ab" * 32, "method": "erm", "seed": 3, "step": 2000,
+    "num_steps": 2000, "accuracy": 0.9511, "n": 360,
+  }  # fmt: skip
+  file.write_text(json.dumps(info))
+  assert rows_of(page_of(run), "teacher")[1:] == [
+    ["run", "runs/&lt;teacher&gt;"], ["method", "erm, seed 3"], ["parameters after", "2,000 steps"],
+    ["accuracy", "95.11 %, on 360 test images"], ["parameters, SHA-256", "ab" * 32],
+  ]  # fmt: skip
+  info["teacher"] |= {"step": 500, "accuracy": None}
+  file.write_text(json.dumps(info))
+  rows = dict(rows_of(page_of(run), "teacher"))
+  assert rows["parameters after"] == "500 steps of 2,000: it had not ended"
+  assert rows["accuracy"] == "not measured at that step"

@@ -169,6 +169,13 @@ G = np.ones((4, 2))
       ),
       "targets are",
     ),
+    (
+      lambda: theory.uln_dynamics(
+        jax.random.key(0), lambda p, x: p * x, 1.0, G[:, :1], G[:, 0], steps=1, learning_rate=1.0,
+        batch_size=1, noise_variance=0.0,
+      ),
+      "one number",
+    ),
   ],
 )  # fmt: skip
 def test_bad_input(call, words):
