@@ -342,6 +342,7 @@ def _check_numbers(config: Mapping[str, Any]) -> None:
     ("batch_size", config["batch_size"]),
     ("accumulate", config["accumulate"]),
     ("norm_groups", config["norm_groups"]),
+    ("steps_per_call", config["steps_per_call"]),
     ("evaluate.batch_size", config["evaluate"]["batch_size"]),
     ("checkpoint.keep", config["checkpoint"]["keep"]),
   ):

@@ -11,7 +11,9 @@ import contextlib
 import itertools
 import json
 import os
+import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -94,6 +96,11 @@ def start(mode: str = "auto", *, heartbeat: int = 100, timeout: int = 300) -> No
       "a TPU slice"
     )
   given = _given() if found == "address" else {}
+  where = given.get("coordinator_address", found)
+  said = f"process {given['process_id']} of {given['num_processes']} " if len(given) == 3 else ""
+  print(f"jaxnoise: {said}joins the others ({where})", file=sys.stderr, flush=True)
+  if given.get("process_id"):
+    _reach(where, timeout)
   # XLA's CPU client has a thread for each core, and every collective holds one until all devices
   # have come to it: with few cores a step would wait for itself for ever.
   os.environ.setdefault("PJRT_NPROC", str(max(_THREADS, os.cpu_count() or 1)))
@@ -132,6 +139,23 @@ def _given() -> dict[str, Any]:
   if "num_processes" in out and mine >= count:
     raise InputError(f"{_ID} is {mine}, but {_COUNT} is {count}; processes are counted from 0")
   return out
+
+
+def _reach(address: str, timeout: float) -> None:
+  """Waits until something listens there; jax would end the process with pages of C++ instead."""
+  host, _, port = address.rpartition(":")
+  deadline = time.monotonic() + timeout
+  while True:
+    try:
+      socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+      return
+    except OSError as error:
+      if time.monotonic() > deadline:
+        raise InputError(
+          f"nothing answers at {_ADDRESS} {address} ({_line(error)}); is it that of process 0, was "
+          "process 0 started, and may this host reach the port?"
+        ) from None
+      time.sleep(0.2)
 
 
 def several() -> bool:

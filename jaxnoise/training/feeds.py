@@ -252,10 +252,16 @@ def check(run: Run) -> None:
   """Refuses what a stream cannot serve.
 
   Raises:
-    InputError: several networks in one program, or side batches from the training set.
+    InputError: several networks in one program, several steps in one call, or side batches from
+      the training set.
   """
   if not run.source.streamed:
     return
+  if run.config["steps_per_call"] > 1:
+    raise InputError(
+      f"config.data.stream is True with config.steps_per_call {run.config['steps_per_call']}: a "
+      "stream brings one batch at a time; set config.steps_per_call=1"
+    )
   several = run.config["seeds"] > 1 or bool(run.config["sweep"])
   if several:
     raise InputError(

@@ -183,11 +183,13 @@ class _Loop:
           totals = zeros
         within = step % spec.steps_per_epoch
         last = within // run.method.replays == programs.batches_per_epoch - 1
-        fn = programs.last_step if last else programs.step
+        fn, count = programs.last_step if last else programs.step, 1
+        if programs.together > 1 and self._due_none(step, step + programs.together):
+          fn, count = programs.steps, programs.together
         with self.watch.first(fn):
           state, totals = fn(state, self.data, orders, totals)
-        step += 1
-        if within + 1 in programs.pass_steps:
+        step += count
+        if within + count in programs.pass_steps:
           state = programs.example_pass(state, self.data)
         ended, score = step == spec.num_steps, None
         if ended or _due(step, self.log_every):
@@ -211,6 +213,23 @@ class _Loop:
       self.writer.close()
     finished = step == spec.num_steps
     return Result(run, self.workdir, state, step, finished, self.latest)
+
+  def _due_none(self, step: int, end: int) -> bool:
+    """Whether steps from `step` to `end` can be one call: nothing falls between them.
+
+    Calls begin at multiples of their length within an epoch, so that a resumed run makes the same.
+    """
+    spec, programs = self.run.spec, self.programs
+    within = step % spec.steps_per_epoch
+    begin = step - within
+    ends = begin + spec.steps_per_epoch
+    if programs.last_step is not programs.step:
+      ends -= self.run.method.replays
+    if within % (end - step) or end > min(ends, spec.num_steps):
+      return False
+    due = [every for every in (self.log_every, self.eval_every, self.save_every) if every > 0]
+    passes = any(step < begin + at < end for at in programs.pass_steps)
+    return not passes and all(step // every == (end - 1) // every for every in due)
 
   def _tell(self, state, step: int, totals) -> None:
     self._flush()

@@ -27,6 +27,7 @@ class Programs:
   Attributes:
     seeds: of the run, or of each member of its sweep.
     count: networks trained, the seeds of a member next to one another.
+    together: how many steps `steps` takes in one call; `step` takes one.
     rounds: of a loop over networks, which the compiler's count of operations takes for one.
   """
 
@@ -36,8 +37,15 @@ class Programs:
     self.count = len(self._each) * self.seeds
     self.rounds = seeds.rounds(self.seeds, run.mesh, form)
     everywhere, own = sharding.replicated(run.mesh), sharding.of_seeds(run.mesh)
-    states = sharding.of_state(run.mesh)
     spec, method = run.spec, run.method
+    split = run.config["shard_parameters"]
+    states = sharding.of_state(
+      run.mesh,
+      jax.eval_shape(self._init, *self._init_arguments()),
+      networks=self.count,
+      rows=(spec.num_train, spec.batch_size),
+      parameters=split,
+    )
     self.batches_per_epoch = spec.steps_per_epoch // method.replays
     self.last_rows = spec.num_train - (self.batches_per_epoch - 1) * spec.batch_size
     full = self.last_rows >= spec.batch_size
@@ -49,17 +57,23 @@ class Programs:
 
       return fn
 
-    def compiled(rows):
-      parts = run.config["accumulate"]
+    def compiled(rows, times=1):
+      options = {"rows": rows, "accumulate": run.config["accumulate"], "gather": split}
       steps = [
-        step_lib.make_step(m.method, m.optimizer, m.spec, run.mesh, rows=rows, accumulate=parts)
-        for m in self._each
+        step_lib.make_step(m.method, m.optimizer, m.spec, run.mesh, **options) for m in self._each
       ]
-      fn = self._over([counted(step) for step in steps])
-      return jax.jit(fn, donate_argnums=0, out_shardings=(states, everywhere))
+      one = self._over([counted(step) for step in steps])
+
+      def fn(state, data, orders, totals):
+        body = lambda _, carry: one(carry[0], data, orders, carry[1])
+        return jax.lax.fori_loop(0, times, body, (state, totals))
+
+      return jax.jit(fn if times > 1 else one, donate_argnums=0, out_shardings=(states, everywhere))
 
     self.step = compiled(None)
     self.last_step = self.step if full else compiled(self.last_rows)
+    self.together = run.config["steps_per_call"]
+    self.steps = compiled(None, self.together)
     bare = [step_lib.make_step(m.method, m.optimizer, m.spec, run.mesh) for m in self._each]
     self._bare = self._over(bare)
 

@@ -47,6 +47,12 @@ _DEFAULT: dict[str, Any] = {
   # Batch-norm statistics are those of the whole batch on however many devices; with G those of each
   # of G equal parts of it, as in the data-parallel training of papers that used G devices.
   "norm_groups": 1,
+  # Optimizer steps that one call of the compiled program takes, where nothing falls between them:
+  # less to do for the host where steps are short. Of resident data only.
+  "steps_per_call": 1,
+  # Large parameters, their averages and the optimizer's state are split over the devices, and whole
+  # copies made where a step uses them: the same numbers, less memory, more talk.
+  "shard_parameters": False,
   # Less memory: what is inside a block is computed again in the backward pass, not kept; the same
   # numbers for up to a third more work.
   "remat": False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 
@@ -12,6 +13,11 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxnoise.core.errors import InputError
 from jaxnoise.core.state import TrainState
 from jaxnoise.core.types import Array, PyTree
+
+LARGE = 2**14
+"""Numbers in a parameter from which splitting it is worth the talk."""
+
+_SPLIT = ("params", "opt_state", "ema_params")
 
 
 def make_mesh(devices: Sequence[jax.Device] | None = None, *, seeds: int = 1) -> Mesh:
@@ -52,15 +58,59 @@ def of_seeds(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec("seed")) if groups(mesh) > 1 else replicated(mesh)
 
 
-def of_state(mesh: Mesh) -> TrainState | NamedSharding:
-  """The shardings of a state, as a prefix: of several seeds, what each has lies with its group."""
-  own, shared = of_seeds(mesh), replicated(mesh)
-  if groups(mesh) == 1:
-    return shared
-  return TrainState(
-    step=shared, rng=own, params=own, batch_stats=own, opt_state=own, ema_params=own,
-    ema_batch_stats=own, method_state=own, teacher=shared,
-  )  # fmt: skip
+def of_state(
+  mesh: Mesh, shapes: TrainState, *, networks: int = 1, rows: Sequence[int] = (),
+  parameters: bool = False,
+) -> TrainState:  # fmt: skip
+  """The shardings of a state, leaf by leaf.
+
+  What each of several seeds has lies with its group of devices. Within a group, tables with a row
+  for each example or row of a batch and further axes, [N, K] or [B, H, W, C], are split by rows;
+  all else is copied, or with `parameters` split too.
+
+  Args:
+    mesh: the devices.
+    shapes: of the state.
+    networks: how many the state has; of several, leaves have a leading axis of them.
+    rows: how many rows such tables have.
+    parameters: split parameters, their averages and the optimizer's state of `LARGE` numbers and
+      more along the longest axis that the devices divide.
+  """
+  first = ("seed",) if groups(mesh) > 1 else (None,) if networks > 1 else ()
+  devices = mesh.shape["data"]
+
+  def put(*axes: str | None) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec(*first, *axes))
+
+  def table(x: jax.ShapeDtypeStruct) -> NamedSharding:
+    shape = x.shape[len(first) :]
+    split = len(shape) > 1 and shape[0] in rows and shape[0] % devices == 0
+    return put("data") if split else put()
+
+  def parameter(x: jax.ShapeDtypeStruct) -> NamedSharding:
+    shape = x.shape[len(first) :]
+    fits = [size if size % devices == 0 else 0 for size in shape]
+    if not parameters or math.prod(shape) < LARGE or not any(fits):
+      return put()
+    axis = fits.index(max(fits))
+    return put(*(None,) * axis, "data")
+
+  def of(field: str, x: jax.ShapeDtypeStruct) -> NamedSharding:
+    if field in ("step", "teacher"):
+      return replicated(mesh)
+    if field == "method_state":
+      return table(x)
+    return parameter(x) if field in _SPLIT else put()
+
+  return TrainState(**{
+    field.name: jax.tree.map(lambda x, name=field.name: of(name, x), getattr(shapes, field.name))
+    for field in dataclasses.fields(shapes)
+  })
+
+
+def gathered(tree: PyTree, mesh: Mesh) -> PyTree:
+  """Asks the compiler for whole copies of split parameters, where they are used."""
+  return jax.lax.with_sharding_constraint(tree, replicated(mesh))
 
 
 def split_seeds(

@@ -97,6 +97,7 @@ def make_step(
   *,
   rows: int | None = None,
   accumulate: int = 1,
+  gather: bool = False,
 ) -> StepFn:
   """Returns (state, data, orders) -> (state, metrics), one optimizer update; not yet jitted.
 
@@ -109,6 +110,7 @@ def make_step(
     mesh: the batch is split over its devices.
     rows: rows of this batch when it is the shorter last one of an epoch; None means a full one.
     accumulate: micro-batches that the gradient is the mean over; see `training.accumulate`.
+    gather: parameters are split over the devices; the loss is given whole copies.
   """
   rows = rows or spec.batch_size
   batches_per_epoch = spec.steps_per_epoch // method.replays
@@ -140,7 +142,8 @@ def make_step(
       batch = _visible(data_lib.gather(data, sharding.constrain_batch(index, mesh)))
     if method.side_batches:
       batch["side"] = side_batches(state, data, orders, position, streams)
-    (loss, aux), grads = grad_fn(state)(state.params, batch, streams("loss"))
+    params = sharding.gathered(state.params, mesh) if gather else state.params
+    (loss, aux), grads = grad_fn(state)(params, batch, streams("loss"))
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params, value=loss)
     new = state.replace(
       step=state.step + 1,

@@ -280,6 +280,12 @@ def test_what_says_that_there_are_others(variables, found):
       {"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "2"},
       "counted from 0",
     ),
+    (
+      "auto",
+      # Nothing can listen at port 0.
+      {"JAX_COORDINATOR_ADDRESS": "[::1]:0", "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "1"},
+      "nothing answers at JAX_COORDINATOR_ADDRESS [::1]:0",
+    ),
   ],
 )
 def test_what_is_missing_is_named(monkeypatch, mode, variables, sentence):
@@ -288,7 +294,7 @@ def test_what_is_missing_is_named(monkeypatch, mode, variables, sentence):
   for name, value in variables.items():
     monkeypatch.setenv(name, value)
   with pytest.raises(InputError, match=re.escape(sentence)):
-    distributed.start(mode)
+    distributed.start(mode, timeout=0)
 
 
 def test_a_bucket_is_refused_before_anything_is_written(tmp_path, monkeypatch, capsys):
