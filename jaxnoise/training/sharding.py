@@ -80,7 +80,10 @@ def of_state(
   devices = mesh.shape["data"]
 
   def put(*axes: str | None) -> NamedSharding:
-    return NamedSharding(mesh, PartitionSpec(*first, *axes))
+    named = (*first, *axes)
+    # Without axes at the end that are not split: equal specs are then written alike.
+    length = max((i + 1 for i, axis in enumerate(named) if axis), default=0)
+    return NamedSharding(mesh, PartitionSpec(*named[:length]))
 
   def table(x: jax.ShapeDtypeStruct) -> NamedSharding:
     shape = x.shape[len(first) :]
