@@ -11,6 +11,7 @@ SIGTERM after saving, 1 the training failed or another host died, 2 bad input (n
 from __future__ import annotations
 
 import ast
+import errno
 import hashlib
 import json
 import logging
@@ -25,6 +26,7 @@ from ml_collections import config_flags
 from jaxnoise.core.errors import InputError, closest
 from jaxnoise.training import distributed, schema, writers
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SWITCHES = ("quiet", "noquiet", "dry_run", "nodry_run", "help", "h")
 
 
@@ -181,18 +183,26 @@ def main(argv: Sequence[str]) -> int:
     print(f"jaxnoise: {' '.join(str(error).split())}", file=sys.stderr)
     return 2
   except OSError as error:
+    if error.errno in _FULL:
+      where = f": {error.filename}" if error.filename else ""
+      print(
+        f"jaxnoise: {error.strerror}{where}; what was saved before is kept. Make room, and the "
+        "same command goes on",
+        file=sys.stderr,
+      )
+      return 1
     print(f"jaxnoise: {error.strerror}: {error.filename}; is the path right?", file=sys.stderr)
     return 2
 
 
 def _train(config: dict, workdir: Path, quiet: bool) -> int:
   from jaxnoise import api
-  from jaxnoise.training import cache, loop
+  from jaxnoise.training import cache, checkpoint, loop
 
   cache.use_compilation_cache()
   try:
     api.train_all(config, workdir, quiet=quiet)
-  except loop.NonFiniteError as error:
+  except (loop.NonFiniteError, checkpoint.CheckpointError) as error:
     print(f"jaxnoise: {error}", file=sys.stderr)
     return 1
   if distributed.is_main():

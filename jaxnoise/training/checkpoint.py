@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,31 @@ def _abstract(tree: PyTree) -> PyTree:
   return jax.tree.map(leaf, tree)
 
 
+class CheckpointError(RuntimeError):
+  """A checkpoint could not be written; the ones before it are kept."""
+
+
+@contextlib.contextmanager
+def _reading(directory: Path, step: int, others: Sequence[int] = ()) -> Iterator[None]:
+  """One sentence for a checkpoint that is damaged: pages of storage errors help nobody."""
+  try:
+    yield
+  except InputError:
+    raise
+  except (ValueError, OSError, KeyError) as error:
+    before = [other for other in others if other < step]
+    then = f"goes on from step {max(before)}" if before else "starts again"
+    raise InputError(
+      f"the checkpoint {directory / str(step)} cannot be read ({_reason(error)}); it is damaged. "
+      f"Remove that folder, and the training of that run {then}"
+    ) from error
+
+
+def _reason(error: Exception) -> str:
+  strerror = getattr(error, "strerror", None)
+  return strerror or (str(error).splitlines() or [""])[0].split(":")[0][:100]
+
+
 class Checkpointer:
   """Saves and restores the state of one run.
 
@@ -138,20 +164,24 @@ class Checkpointer:
       step: its step, as a host number.
       config: the run's config record (JSON).
       score: what the best checkpoint has the highest of.
+
+    Raises:
+      CheckpointError: when this one, or the one before it in the background, cannot be written.
     """
     if self._manager.latest_step() == step:
       return
     model, train = _split(state)
-    self._manager.save(
-      step,
-      args=ocp.args.Composite(
-        model=ocp.args.StandardSave(model),
-        train=ocp.args.StandardSave(train),
-        config=ocp.args.JsonSave(dict(config)),
-      ),
-      metrics=None if score is None else {"score": float(score)},
-      force=True,
-    )
+    with self._writing():
+      self._manager.save(
+        step,
+        args=ocp.args.Composite(
+          model=ocp.args.StandardSave(model),
+          train=ocp.args.StandardSave(train),
+          config=ocp.args.JsonSave(dict(config)),
+        ),
+        metrics=None if score is None else {"score": float(score)},
+        force=True,
+      )
 
   def restore(self, like: TrainState, step: int | None = None) -> TrainState:
     """Restores the latest (or the given) checkpoint into the structure and shardings of `like`.
@@ -161,29 +191,49 @@ class Checkpointer:
       step: None means the latest.
 
     Raises:
-      InputError: when the checkpoint is of another model or method.
+      InputError: when the checkpoint is of another model or method, or damaged.
     """
     step = self.latest_step() if step is None else step
     model, train = _split(like)
-    for item, tree in (("model", model), ("train", train)):
-      _compare(self.directory, item, self._manager.item_metadata(step)[item], tree)
-    restored = self._manager.restore(
-      step,
-      args=ocp.args.Composite(
-        model=ocp.args.StandardRestore(_abstract(model)),
-        train=ocp.args.StandardRestore(_abstract(train)),
-      ),
-    )
+    with _reading(self.directory, step, self.steps()):
+      for item, tree in (("model", model), ("train", train)):
+        _compare(self.directory, item, self._manager.item_metadata(step)[item], tree)
+      restored = self._manager.restore(
+        step,
+        args=ocp.args.Composite(
+          model=ocp.args.StandardRestore(_abstract(model)),
+          train=ocp.args.StandardRestore(_abstract(train)),
+        ),
+      )
     return like.replace(**restored["model"], **restored["train"])
 
   def wait(self) -> None:
-    """Blocks until what was saved is on disk, and raises if it could not be written."""
-    self._manager.wait_until_finished()
+    """Blocks until what was saved is on disk.
+
+    Raises:
+      CheckpointError: if it could not be written.
+    """
+    with self._writing():
+      self._manager.wait_until_finished()
 
   def close(self) -> None:
-    """Waits and lets go."""
-    self._manager.wait_until_finished()
-    self._manager.close()
+    """Waits and lets go; raises as `wait` does."""
+    try:
+      self.wait()
+    finally:
+      self._manager.close()
+
+  @contextlib.contextmanager
+  def _writing(self) -> Iterator[None]:
+    try:
+      yield
+    except (ValueError, OSError) as error:
+      kept = self.latest_step()
+      found = "none was saved before" if kept is None else f"step {kept} is kept"
+      raise CheckpointError(
+        f"a checkpoint could not be written to {self.directory} ({_reason(error)}); {found}. Make "
+        "room there, and the same command goes on"
+      ) from error
 
   def __enter__(self) -> Checkpointer:
     return self
@@ -213,7 +263,7 @@ def load_model(
     hint: what to say of a checkpoint of another model; "" for the usual words.
 
   Raises:
-    InputError: when there is no checkpoint, or it is of another model.
+    InputError: when there is no checkpoint, or it is damaged or of another model.
   """
   directory = Path(directory).absolute()
   if not directory.is_dir():
@@ -226,15 +276,16 @@ def load_model(
     step = manager.latest_step() if step is None else step
     if step is None:
       raise InputError(f"{directory} holds no checkpoint; did the run end before its first save?")
-    found = manager.item_metadata(step)["model"]
-    parts = {name: found.tree[name] for name in like}
-    if drop:
-      parts["params"] = {k: v for k, v in parts["params"].items() if k not in drop}
-    _compare(directory, "model", parts, like, hint or _HINT)
-    target = _abstract(dict(like))
-    restore_args = ocp.checkpoint_utils.construct_restore_args(target)
-    args = ocp.args.PyTreeRestore(item=target, restore_args=restore_args, partial_restore=True)
-    restored = manager.restore(step, args=ocp.args.Composite(model=args))["model"]
+    with _reading(directory, step):
+      found = manager.item_metadata(step)["model"]
+      parts = {name: found.tree[name] for name in like}
+      if drop:
+        parts["params"] = {k: v for k, v in parts["params"].items() if k not in drop}
+      _compare(directory, "model", parts, like, hint or _HINT)
+      target = _abstract(dict(like))
+      restore_args = ocp.checkpoint_utils.construct_restore_args(target)
+      args = ocp.args.PyTreeRestore(item=target, restore_args=restore_args, partial_restore=True)
+      restored = manager.restore(step, args=ocp.args.Composite(model=args))["model"]
   # On one device of this process they could not meet what is on the devices of all.
   return restored if jax.process_count() == 1 else jax.tree.map(np.asarray, restored)
 

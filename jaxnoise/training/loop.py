@@ -27,6 +27,7 @@ from jaxnoise.training import (
   distributed,
   feeds,
   label_noise_table,
+  lock,
   optim,
   rundir,
   seeds,
@@ -104,7 +105,8 @@ def train(
     stop: asked before each step whether to save and return; None means on SIGTERM.
 
   Raises:
-    InputError: when the directory holds another run, or its checkpoint another model.
+    InputError: when the directory holds another run, its checkpoint another model, or another
+      process trains in it.
     NonFiniteError: on a loss or gradient that is not finite.
 
   Example:
@@ -122,14 +124,16 @@ def train(
   programs = Programs(run)
   programs.init_shapes()  # what an initial state refuses is refused before anything is written
   record = rundir.claim(run, workdir)
-  label_noise_table.store(run, workdir)
-  saver = checkpoint.Checkpointer(
-    workdir / "checkpoints",
-    keep=run.config["checkpoint"]["keep"],
-    best=run.holdout is not None,
-  )
   with contextlib.ExitStack() as stack:
-    stack.enter_context(saver)
+    with distributed.together():
+      if distributed.is_main():
+        stack.enter_context(lock.held(workdir))
+    label_noise_table.store(run, workdir)
+    saver = stack.enter_context(checkpoint.Checkpointer(
+      workdir / "checkpoints",
+      keep=run.config["checkpoint"]["keep"],
+      best=run.holdout is not None,
+    ))
     if stop is None:
       stop = stack.enter_context(stop_on_sigterm())
     state = programs.init()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from jaxnoise.core.errors import InputError
-from jaxnoise.training import distributed, schema, sources, taught, writers
+from jaxnoise.training import distributed, lock, schema, sources, taught, writers
 from jaxnoise.training.build import Run
 from jaxnoise.training.resolve import name_of
 
@@ -70,7 +70,8 @@ def _claim(
     _check_teacher(record, teacher, workdir)
     return record
   # A run killed while it wrote its very first file leaves a temporary one.
-  others = [p for p in workdir.iterdir() if p.suffix != ".tmp"] if workdir.is_dir() else []
+  left = lambda p: p.suffix == ".tmp" or p.name == lock.NAME
+  others = [p for p in workdir.iterdir() if not left(p)] if workdir.is_dir() else []
   if others or (workdir.exists() and not workdir.is_dir()):
     raise InputError(
       f"workdir {workdir} exists and is no run of jaxnoise (it has no config.json); choose another"

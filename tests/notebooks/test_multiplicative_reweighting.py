@@ -21,7 +21,7 @@ def test_it_runs_to_its_last_cell(executed):
 
 
 def test_it_shows_its_figures(executed):
-  assert len(figures(executed)) == 5
+  assert len(figures(executed)) == 4
 
 
 def test_the_plateau_of_noisy_gradient_descent_and_the_bounds(executed):

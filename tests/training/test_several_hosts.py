@@ -212,9 +212,11 @@ def test_a_whole_run_of_two_processes_through_sigterm_and_kill(tmp_path):
   def interrupted(which, how, after):
     with started(logs, [command, command]) as processes:
       deadline = time.monotonic() + 300
-      while time.monotonic() < deadline and not any(
-        int(p.name) > after for p in (workdir / "checkpoints").glob("[0-9]*") if p.name.isdigit()
-      ):
+      reached = False
+      while time.monotonic() < deadline and not reached:
+        assert all(process.poll() is None for process in processes), "ended before the signal"
+        steps = [p.name for p in (workdir / "checkpoints").glob("*") if p.name.isdigit()]
+        reached = any(int(step) > after for step in steps)
         time.sleep(0.1)
       processes[which].send_signal(how)
       return ended(logs, processes)
