@@ -1,4 +1,4 @@
-"""What can happen to files: each is refused or recovered from, nothing is lost, one line says so."""
+"""What can happen to files is refused or recovered from; nothing is lost, and one line says so."""
 
 import os
 import shutil
