@@ -24,7 +24,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from jaxnoise.core.errors import InputError, closest
-from jaxnoise.training import distributed, schema, writers
+from jaxnoise.training import cache, distributed, schema, writers
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SWITCHES = ("quiet", "noquiet", "dry_run", "nodry_run", "help", "h")
@@ -35,6 +35,7 @@ def parse(argv: Sequence[str]) -> tuple[dict, Path]:
 
   Sections whose fields are a factory's arguments (`model`, `method`, `policy`, `wrapper_args`,
   `stage`) take any field, `--config.method.epsilon=0.03`: the factory's signature says what exists.
+  `sweep` takes fields of others, `--config.sweep.optim.lr="(0.1,0.05)"`.
   Naming another factory, `--config.method.name=erm`, drops the fields that the file had for its
   own.
 
@@ -176,6 +177,8 @@ def main(argv: Sequence[str]) -> int:
     if "help" in parsed:
       print(parsed["help"])
       return 0
+    if parsed["config"].get("deterministic"):
+      cache.ask_for_determinism()
     with distributed.joined(parsed["distributed"]):
       run = _dry_run if parsed["dry_run"] else _train
       return run(parsed["config"], workdir, parsed["quiet"])
@@ -197,7 +200,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _train(config: dict, workdir: Path, quiet: bool) -> int:
   from jaxnoise import api
-  from jaxnoise.training import cache, checkpoint, loop
+  from jaxnoise.training import checkpoint, loop
 
   cache.use_compilation_cache()
   try:
@@ -211,7 +214,7 @@ def _train(config: dict, workdir: Path, quiet: bool) -> int:
 
 
 def _dry_run(config: dict, workdir: Path, quiet: bool) -> int:
-  from jaxnoise.training import cache, experiment, preview
+  from jaxnoise.training import experiment, preview
 
   del quiet
   cache.use_compilation_cache()

@@ -15,6 +15,7 @@ from jaxnoise import data, models
 from jaxnoise.core.errors import InputError, closest
 from jaxnoise.core.types import Array, Method, Network, Output, PyTree, Spec
 from jaxnoise.training import (
+  cache,
   corrupted,
   durations,
   feeds,
@@ -123,6 +124,8 @@ def assemble(
   config = _with_objects(config, source, network, method, loss)
   mesh = sharding.make_mesh(seeds=config["seeds"]) if mesh is None else mesh
   _check_numbers(config)
+  if config["deterministic"]:
+    cache.check_determinism(jax.default_backend())
   loaded = sources.load(config["data"], source, seed=config["seed"], seeds=config["seeds"])
   source = loaded.source
   if network is None:

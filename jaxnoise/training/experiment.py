@@ -131,8 +131,9 @@ def describe(run: build.Run, directory: Path) -> str:
   """One line on what is about to run."""
   spec, config = run.spec, run.config
   wrappers = "".join(f" + {name}" for name in run.method.wrappers)
+  members = f", {len(run.members)} members of config.sweep" if run.members else ""
   return (
     f"{run.method.name}{wrappers} on {run.source.name}: {spec.num_train} training images "
-    f"{spec.image_shape}, {spec.num_classes} classes, {config['seeds']} seed(s), "
-    f"{spec.num_steps} steps of {spec.batch_size}, in {directory}"
+    f"{spec.image_shape}, {spec.num_classes} classes, {config['seeds']} seed(s)"
+    f"{members}, {spec.num_steps} steps of {spec.batch_size}, in {directory}"
   )

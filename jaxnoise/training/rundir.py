@@ -60,9 +60,9 @@ def _claim(
     record = writers.read_json(path)
     # Completed with today's defaults: a field that came later does not make another run of it.
     found = {**record, "config": _jsonable(schema.check(record["config"]))}
-    found = {key: found.get(key) for key in identity}
-    if found != identity:
-      field, old, new = _first_difference(found, identity)
+    found = _telling({key: found.get(key) for key in identity})
+    if found != _telling(identity):
+      field, old, new = _first_difference(found, _telling(identity))
       raise InputError(
         f"workdir {workdir} holds another run: its {field} is {old!r}, not {new!r}; "
         "choose another --workdir or remove this one"
@@ -82,6 +82,13 @@ def _claim(
     facts["teacher"] = teacher
   writers.write_json(path, {**identity, **facts, **writers.provenance()})
   return writers.read_json(path)
+
+
+def _telling(identity: dict[str, Any]) -> dict[str, Any]:
+  """What tells runs apart: how many threads decode images changes none of them."""
+  config = identity["config"]
+  data = {key: value for key, value in config["data"].items() if key != "threads"}
+  return {**identity, "config": {**config, "data": data}}
 
 
 def _check_alike(run: Run, identity: Mapping[str, Any]) -> None:

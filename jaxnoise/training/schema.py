@@ -47,6 +47,8 @@ _DEFAULT: dict[str, Any] = {
   # Batch-norm statistics are those of the whole batch on however many devices; with G those of each
   # of G equal parts of it, as in the data-parallel training of papers that used G devices.
   "norm_groups": 1,
+  # The same bits in every run on a GPU too, where that costs speed; a CPU and a TPU do so anyway.
+  "deterministic": False,
   # Optimizer steps that one call of the compiled program takes, where nothing falls between them:
   # less to do for the host where steps are short. Of resident data only.
   "steps_per_call": 1,

@@ -24,7 +24,7 @@ import jax
 from jaxnoise.core.errors import InputError
 
 FORMAT_VERSION = 1
-_VERSIONED = ("jaxnoise", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+_VERSIONED = ("jaxnoise", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow")
 
 
 def run_directory(workdir: str | Path) -> Path:

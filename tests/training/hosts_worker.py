@@ -22,11 +22,17 @@ from jaxnoise.core import InputError
 from jaxnoise.training import distributed, experiment, final, loop, rundir, schema
 from tests.toy import toy_network
 from tests.training.common import CONFIG, tiny_run
-from tests.training.test_contracts import noisy_mix_factory
 from tests.training.test_final import noisy_source
 
 DEVICES = 4
 NOISY = {"labels": "worse"}
+
+
+def noisymix(network, *, spec):
+  def jitter(rng, image):
+    return image + 0.05 * jax.random.normal(rng, image.shape)
+
+  return methods.noisymix(network, spec=spec, policy=jitter, stages=(1,))
 
 
 def nrd(network, *, spec):
@@ -42,7 +48,7 @@ def reweighted(network, *, spec):
   )
 
 
-METHODS = {"noisymix": noisy_mix_factory, "nrd": nrd, "reweighted": reweighted}
+METHODS = {"noisymix": noisymix, "nrd": nrd, "reweighted": reweighted}
 
 
 def visited(factory, network, *, spec):
