@@ -97,7 +97,7 @@ def _check_alike(run: Run, identity: Mapping[str, Any]) -> None:
     return
   labels = run.source.labels if run.loaded.labels is None else run.loaded.labels
   mine = {
-    **identity,
+    **_telling(identity),
     "labels_crc32": zlib.crc32(np.ascontiguousarray(labels, "<i4")),
     "versions": writers.provenance()["versions"],
   }
