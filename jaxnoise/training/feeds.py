@@ -177,9 +177,10 @@ class StreamedPass:
   Args:
     run: of one network, its method with an `example_pass`.
     batch_size: images at a time.
+    states: the shardings of the state.
   """
 
-  def __init__(self, run: Run, batch_size: int):
+  def __init__(self, run: Run, batch_size: int, states: PyTree):
     self._run, self._size = run, batch_size
     parts, everywhere = step_lib.pass_parts(run.method, run.spec), sharding.replicated(run.mesh)
     self._shuffled = run.method.shuffled_pass
@@ -198,7 +199,7 @@ class StreamedPass:
     self._shapes = collect
     self._collect = jax.jit(collect, donate_argnums=1, out_shardings=everywhere)
     self._finish = jax.jit(
-      lambda state, carry: parts.finish(state, *carry), donate_argnums=0, out_shardings=everywhere
+      lambda state, carry: parts.finish(state, *carry), donate_argnums=0, out_shardings=states
     )
 
   def __call__(self, state: TrainState, data: PyTree) -> TrainState:
@@ -216,7 +217,7 @@ class StreamedPass:
         _, values = jax.eval_shape(self._shapes, state, (stats, None), labels, given, start)
         rows = len(indices) * self._size
         tables = {n: np.zeros((rows, *v.shape[1:]), v.dtype) for n, v in values.items()}
-        carry = (stats, jax.device_put(tables, sharding.replicated(self._run.mesh)))
+        carry = (stats, data_lib.put(tables, sharding.replicated(self._run.mesh)))
       carry = self._collect(state, carry, labels, given, start)
     return self._finish(state, carry)
 

@@ -89,7 +89,7 @@ class Programs:
       passes = [step_lib.make_pass(m.method, m.spec, run.mesh, size) for m in self._each]
       self.example_pass = jax.jit(self._over(passes), donate_argnums=0, out_shardings=states)
       if run.source.streamed:
-        self.example_pass = feeds.StreamedPass(run, size)
+        self.example_pass = feeds.StreamedPass(run, size, states)
     self.pass_steps = step_lib.pass_steps(method, spec)
 
     # Its shapes and its values are of one tracing.
