@@ -27,7 +27,9 @@ def variables():
   return network.init(jax.random.key(1), image)
 
 
-@pytest.mark.parametrize("options", [{}, {"norm_groups": 2}], ids=["", "groups"])
+@pytest.mark.parametrize(
+  "options", [{}, pytest.param({"norm_groups": 2}, marks=pytest.mark.slow)], ids=["", "groups"]
+)
 def test_values_gradients_statistics_and_masks_are_the_same(variables, options):
   results = []
   for remat in (False, True):

@@ -41,9 +41,8 @@ def after_a_step(precision, **changes):
   return start, state, float(totals["loss"][0])
 
 
-@pytest.mark.parametrize(
-  "name", ["erm", *(pytest.param(n, marks=pytest.mark.slow) for n in CASES if n != "erm")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
 def test_bfloat16_computes_the_same_step_to_its_digits(name):
   steps = {p: after_a_step(p, **CASES[name]) for p in ("float32", "bfloat16")}
   start, state, loss = steps["float32"]

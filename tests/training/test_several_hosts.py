@@ -99,8 +99,7 @@ def saved(workdir, step, like):
   return state
 
 
-@pytest.mark.parametrize("name", hosts_worker.METHODS)
-def test_two_processes_train_as_one_and_resume_together(together, alone, name):
+def train_as_one_and_resume_together(together, alone, name):
   (folder, said), result = together, alone[name]
   assert [one["devices"] for one in said] == [[4, 2], [4, 2]]
   for step, tolerance in ((3, 1e-5), (6, 1e-4)):
@@ -114,8 +113,7 @@ def test_two_processes_train_as_one_and_resume_together(together, alone, name):
     np.testing.assert_array_equal(np.sort(epoch.ravel()), np.arange(48))
 
 
-@pytest.mark.parametrize("name", hosts_worker.METHODS)
-def test_one_process_writes_what_all_measure(together, alone, name):
+def one_process_writes_what_all_measure(together, alone, name):
   (folder, said), result = together, alone[name]
   rows, single = told(folder / name), told(result.directory)
   assert [row["step"] for row in rows] == [row["step"] for row in single]
@@ -129,7 +127,7 @@ def test_one_process_writes_what_all_measure(together, alone, name):
   assert len(events) == len({event.name.rsplit(".", 1)[1] for event in events}), "two writers"
 
 
-def test_final_tables_are_those_of_one_process(together, alone):
+def final_tables_are_those_of_one_process(together, alone):
   (folder, said), result = together, alone["reweighted"]
   for name in TABLES:
     mine, single = (
@@ -143,17 +141,16 @@ def test_final_tables_are_those_of_one_process(together, alone):
   assert said[0]["told"] == said[1]["told"] and "mean corruption accuracy" in said[0]["told"][-1]
 
 
-@pytest.mark.parametrize(
-  ("what", "sentence"),
-  [
-    ("config", r"would train different runs: config\.optim\.lr is 1\.5 here and 0\.5 on process 0"),
-    ("labels", r"would train different runs: data_crc32 is \d+ here and \d+ on process 0"),
-    ("taken", "holds another run"),
-    ("apart", "is not the file that process 0 has written; name a --workdir that every host"),
-    ("missing", "No such file or directory"),
-  ],
+REFUSED = (
+  ("config", r"would train different runs: config\.optim\.lr is 1\.5 here and 0\.5 on process 0"),
+  ("labels", r"would train different runs: data_crc32 is \d+ here and \d+ on process 0"),
+  ("taken", "holds another run"),
+  ("apart", "is not the file that process 0 has written; name a --workdir that every host"),
+  ("missing", "No such file or directory"),
 )
-def test_what_one_process_refuses_all_refuse(together, what, sentence):
+
+
+def what_one_process_refuses_all_refuse(together, what, sentence):
   folder, said = together
   heard = [one["refused"][what] for one in said]
   assert all(re.search(sentence, text) for text in heard), heard
@@ -163,12 +160,23 @@ def test_what_one_process_refuses_all_refuse(together, what, sentence):
   assert not (folder / "new").exists() and not (folder / "apart1").exists()
 
 
-def test_sigterm_to_one_process_makes_both_save_the_same_step(together):
+def sigterm_to_one_process_makes_both_save_the_same_step(together):
   folder, said = together
   step, resumed = said[0]["stopped"]
   assert said[1]["stopped"] == [step, resumed] and step == resumed > 5
   assert (folder / "stopped" / "checkpoints" / str(step)).is_dir()
   assert told(folder / "stopped")[-1]["step"] == step
+
+
+def test_two_processes_are_one_run(together, alone):
+  """One test, because the pair is started once for all that it shows."""
+  for name in hosts_worker.METHODS:
+    train_as_one_and_resume_together(together, alone, name)
+    one_process_writes_what_all_measure(together, alone, name)
+  final_tables_are_those_of_one_process(together, alone)
+  for what, sentence in REFUSED:
+    what_one_process_refuses_all_refuse(together, what, sentence)
+  sigterm_to_one_process_makes_both_save_the_same_step(together)
 
 
 @pytest.mark.slow

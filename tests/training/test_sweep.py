@@ -67,6 +67,7 @@ def one_device():
   return sharding.make_mesh(jax.devices()[:1])
 
 
+@pytest.mark.slow
 def test_members_times_seeds_are_runs_of_their_own_measured_and_reported_apart(tmp_path):
   """Two members with two seeds each, trained, evaluated, reported and opened again."""
   changes = {"total": "2 steps", "seed": 5, "seeds": 2, "log": {"tensorboard": False}}
