@@ -110,7 +110,12 @@ def test_the_recipe_has_the_ten_rows():
   assert sorted(recipe().CHOICES["row"]) == sorted(ROWS)
 
 
-@pytest.mark.parametrize("row", ROWS)
+FAST = ("----", "-MN-", "AMNJ")  # between them every letter, on and off
+
+
+@pytest.mark.parametrize(
+  "row", [row if row in FAST else pytest.param(row, marks=pytest.mark.slow) for row in ROWS]
+)
 def test_row_equals_its_letters(row):
   with jax.enable_x64(True):
     network, batch = toy_network(), toy_batch()
