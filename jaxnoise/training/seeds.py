@@ -73,10 +73,10 @@ FORMS: Mapping[str, Callable[[Row, PyTree, PyTree], PyTree]] = {
 }
 """How the rows that one group of devices has are run."""
 
-# Of five seeds of a WRN-10-1 on 2 CPU cores, over runs in a row: mapped 0.84, unrolled 1.5 and four
-# times as long to compile, vmapped 3.4 (kernels with an axis are a grouped convolution there). Not
-# measured on accelerators, where one small network leaves most of the chip idle, rows in a loop
-# leave it as idle, and only the axis gives each operation more work.
+# Of five seeds of a WRN-10-1 on 2 CPU cores, over runs in a row: mapped 0.81 to 0.85, unrolled 0.71
+# to 0.83 and nearly three times as long to compile, vmapped 1.7 to 2.7 (kernels with an axis are a
+# grouped convolution there). Not measured on accelerators, where one small network leaves most of
+# the chip idle, rows in a loop leave it as idle, and only the axis gives each operation more work.
 _FASTEST = {"cpu": "mapped", "gpu": "vmapped", "tpu": "vmapped"}
 
 
