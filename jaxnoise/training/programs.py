@@ -39,9 +39,10 @@ class Programs:
     everywhere, own = sharding.replicated(run.mesh), sharding.of_seeds(run.mesh)
     spec, method = run.spec, run.method
     split = run.config["shard_parameters"]
+    init = self._init  # one object: its shapes, its shardings and its values are of one tracing
     states = sharding.of_state(
       run.mesh,
-      jax.eval_shape(self._init, *self._init_arguments()),
+      jax.eval_shape(init, *self._init_arguments()),
       networks=self.count,
       rows=(spec.num_train, spec.batch_size),
       parameters=split,
@@ -73,7 +74,7 @@ class Programs:
     self.step = compiled(None)
     self.last_step = self.step if full else compiled(self.last_rows)
     self.together = run.config["steps_per_call"]
-    self.steps = compiled(None, self.together)
+    self.steps = self.step if self.together == 1 else compiled(None, self.together)
     bare = [step_lib.make_step(m.method, m.optimizer, m.spec, run.mesh) for m in self._each]
     self._bare = self._over(bare)
 
@@ -92,8 +93,7 @@ class Programs:
         self.example_pass = feeds.StreamedPass(run, size, states)
     self.pass_steps = step_lib.pass_steps(method, spec)
 
-    # Its shapes and its values are of one tracing.
-    self._jit_init = jax.jit(self._init, out_shardings=states)
+    self._jit_init = jax.jit(init, out_shardings=states)
     self.all_finite = jax.jit(_all_finite)
 
   def _over(self, fns: Sequence[Callable[..., Any]]) -> Callable[..., Any]:

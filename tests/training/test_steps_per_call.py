@@ -8,6 +8,7 @@ import pytest
 from jaxnoise import methods
 from jaxnoise.core import InputError
 from jaxnoise.training import loop
+from jaxnoise.training import step as step_lib
 from tests.training.common import assert_same, tiny_run, tiny_source, told
 
 
@@ -75,3 +76,13 @@ def test_a_stopped_run_makes_the_same_calls_when_it_goes_on(tmp_path):
 def test_no_steps_in_a_call_are_refused():
   with pytest.raises(InputError, match=r"config\.steps_per_call is 0"):
     tiny_run(methods.erm, steps_per_call=0)
+
+
+def test_the_initial_state_is_traced_once(monkeypatch):
+  traced, made = [], step_lib.init_state
+  monkeypatch.setattr(step_lib, "init_state", lambda *a, **k: (traced.append(1), made(*a, **k))[1])
+  programs = loop.Programs(tiny_run(methods.erm))
+  programs.init_shapes()
+  programs.init()
+  assert len(traced) == 1
+  assert programs.steps is programs.step, "one step in a call is the step itself"
