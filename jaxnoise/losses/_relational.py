@@ -103,7 +103,9 @@ def rkd_angle(features: Array, teacher_features: Array) -> Array:
 def _differences(features: Array) -> Array:
   """[B, B, D]: entry [i, j] is e_j - e_i."""
   e = flat(features)
-  return e[None, :, :] - e[:, None, :]
+  # In this order the compiler splits the pairs of a split batch by i, as all that follows wants
+  # them, and gathers [B, D] embeddings; in the other by j, and gathers [B, B, D] differences.
+  return -e[:, None, :] + e[None, :, :]
 
 
 def _relative_distances(features: Array) -> Array:

@@ -79,10 +79,10 @@ def dividemix_objective(
   The second mean is over rows and classes. All rows are mixed examples with mixed targets.
 
   Args:
-    logits: [..., K], of the labelled rows.
-    targets: [..., K], theirs.
-    unlabelled_logits: [..., K], of the unlabelled rows.
-    unlabelled_targets: [..., K], theirs.
+    logits: [..., R, K], of the labelled rows.
+    targets: [..., R, K], theirs.
+    unlabelled_logits: [..., R', K], of the unlabelled rows, with the same leading axes.
+    unlabelled_targets: [..., R', K], theirs.
     lambda_u: weight of the second term, with its ramp.
 
   Returns:
@@ -99,11 +99,12 @@ def dividemix_objective(
     >>> round(float(loss), 4)  # log 2 + 4 / 4 + 0
     1.6931
   """
-  rows = [z.reshape(-1, z.shape[-1]) for z in (logits, unlabelled_logits)]
+  # Views are joined, not batches: the rows of a split batch then stay on their devices.
+  rows = jnp.concatenate([logits, unlabelled_logits], axis=-2)
   terms = {
     "label_loss": jnp.mean(losses.cross_entropy(logits, targets)),
     "unlabelled_loss": jnp.mean(losses.squared_error(unlabelled_logits, unlabelled_targets)),
-    "prior": losses.uniform_prior(jnp.concatenate(rows)),
+    "prior": losses.uniform_prior(rows),
   }
   loss = terms["label_loss"] + lambda_u * terms["unlabelled_loss"] + terms["prior"]
   return loss, terms

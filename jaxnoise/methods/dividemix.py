@@ -47,6 +47,7 @@ def dividemix(
   alpha: float = 4.0,
   side_size: int | None = None,
   first: _base.Transform = augment.identity,
+  mix_groups: int = 1,
 ) -> Method:
   """Trains two networks; each takes from the other which labels to believe.
 
@@ -101,6 +102,8 @@ def dividemix(
     side_size: of a labelled and of an unlabelled batch; None for half of `batch_size`. The authors
       warm up with 128 and then have 64.
     first: (rng, image) -> image, drawn afresh for every view (crop and flip).
+    mix_groups: partners are drawn within so many groups of the 4 x `side_size` images; 1 is the
+      paper's.
 
   Returns:
     A Method with the predictors "sum", "net0" and "net1": the sum of the two networks' logits,
@@ -124,6 +127,11 @@ def dividemix(
   """
   size = spec.batch_size // 2 if side_size is None else side_size
   _check(warm_up, clean_threshold, average_epochs, temperature, size)
+  if mix_groups < 1 or 4 * size % mix_groups:
+    raise InputError(
+      f"config.method.mix_groups is {mix_groups}, which does not divide the {4 * size} images of "
+      "a step (4 times config.method.side_size); choose a divisor of that"
+    )
   for field, value in (("lambda_u", lambda_u), ("ramp_epochs", ramp_epochs), ("alpha", alpha)):
     if value < 0:
       raise InputError(f"config.method.{field} is {value}; it must be 0 or larger")
@@ -196,7 +204,7 @@ def dividemix(
     guessed = terms_lib.co_guess(said[:, :2], other, temperature=temperature)
     targets = jnp.stack([labelled, labelled, guessed, guessed], axis=1)
 
-    partners = augment.sample_partners(streams("partners"), 4 * size)
+    partners = augment.sample_partners(streams("partners"), 4 * size, mix_groups)
     lam = augment.sample_coefficient(streams("lam"), alpha)
     lam = jnp.maximum(lam, 1 - lam)
     # Rows are mixed across views and examples alike: [4 B, ...] and back.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -56,7 +57,8 @@ def glc(
     label_matrix: C, [K, K]: C[k, l] is the probability of the label l where k is true; rows sum to
       1.
     trusted_size: T; None for the share that makes trusted and untrusted examples be met equally
-      often, B M / N, at least 1.
+      often, B M / N, at least 1. On several devices choose a multiple of their number: they do not
+      share other sizes evenly.
     separate: the two parts pass through the network one after the other, each with batch
       statistics of its own, as in the authors' code, and not as one batch.
     first: (rng, image) -> image, for training and trusted images alike.
@@ -126,9 +128,15 @@ def glc(
     """Logits [B, K] and [T, K] in train mode, and the running statistics after them."""
     key = streams("dropout")
     if not separate:
-      both = jnp.concatenate((image, trusted_image))
-      out = network.apply(params, batch_stats, both, train=True, rng=key)
-      return out.logits[: len(image)], out.logits[len(image) :], out.batch_stats
+      # Side by side in as many groups as both divide into: devices then keep the rows they have.
+      groups = math.gcd(len(image), len(trusted_image))
+      grouped = lambda x: x.reshape(groups, -1, *x.shape[1:])
+      both = jnp.concatenate((grouped(image), grouped(trusted_image)), axis=1)
+      rows = both.reshape(-1, *image.shape[1:])
+      out = network.apply(params, batch_stats, rows, train=True, rng=key)
+      parts = jnp.split(grouped(out.logits), [len(image) // groups], axis=1)
+      own, other = (x.reshape(-1, x.shape[-1]) for x in parts)
+      return own, other, out.batch_stats
     own = network.apply(params, batch_stats, image, train=True, rng=key)
     # The second pass starts from the statistics of the first.
     other = network.apply(

@@ -114,24 +114,26 @@ def meta_weight_net(
         targets = _base.one_hot(label, spec.num_classes)
         return losses.cross_entropy(out.logits, targets), out.batch_stats
 
-      frozen = jax.lax.stop_gradient(params)
-      fixed, pull, _ = jax.vjp(
-        lambda p: per_example(p, image, batch["label"], dropout), frozen, has_aux=True
+      # One forward pass of the batch serves the virtual step, frozen, and the step itself.
+      values, pull, batch_stats = jax.vjp(
+        lambda p: per_example(p, image, batch["label"], dropout), params, has_aux=True
       )
+      frozen, fixed, pull = jax.lax.stop_gradient((params, values, pull))
 
       def meta_loss(theta: Params) -> Array:
         # The virtual step is linear in the weights, so one linearised pass serves every Theta.
         coefficients = jax.grad(_objective)(fixed, weight_net(theta, fixed), weight, normalised)
         (slope,) = pull(coefficients)
         moved = jax.tree.map(lambda p, g: p - rate.astype(p.dtype) * g, frozen, slope)
-        values, _ = per_example(moved, trusted_image, trusted["label"], trusted_dropout)
-        return jnp.mean(values)
+        trusted_values, _ = per_example(
+          moved, trusted_image, trusted["label"], trusted_dropout
+        )
+        return jnp.mean(trusted_values)
 
       meta, theta_slope = jax.value_and_grad(meta_loss)(own["params"])
       updates, opt_state = optimizer.update(theta_slope, own["opt_state"], own["params"])
       theta = jax.lax.stop_gradient(optax.apply_updates(own["params"], updates))
-      values, batch_stats = per_example(params, image, batch["label"], dropout)
-      v = weight_net(theta, jax.lax.stop_gradient(values))
+      v = weight_net(theta, fixed)
       loss = _objective(values, v, weight, normalised)
       one = jnp.ones_like(loss)
       metrics = {

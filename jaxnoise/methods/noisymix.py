@@ -109,7 +109,9 @@ def noisymix(
       streams = Streams(rng)
       image = views_of(streams("augment"), batch["image"])
       batch_size = image.shape[0]
-      partners = augment.sample_partners(streams("partners"), batch_size, mix_groups)
+      # Without mixing each example is its own partner, and no device needs another's.
+      groups = mix_groups if alpha else batch_size
+      partners = augment.sample_partners(streams("partners"), batch_size, groups)
       lam = augment.sample_coefficient(streams("lam"), alpha)
       levels = augment.sample_levels(streams("levels"), views) if random_level else None
       at = jnp.asarray(stages)[jax.random.randint(streams("stage"), (), 0, len(stages))]

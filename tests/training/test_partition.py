@@ -1,6 +1,8 @@
 """What the compiled step does on 8 devices: an eighth of the work each, and how they talk."""
 
+import dataclasses
 import functools
+import inspect
 import re
 
 import flax.linen as nn
@@ -9,38 +11,74 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnoise import methods
+from jaxnoise import data, methods
 from jaxnoise.training import build, schema, sharding
 from jaxnoise.training.programs import Programs
+from tests.methods import teachers
 from tests.training.common import CONFIG, assert_same, tiny_run, tiny_source
 
 MR = {"wrappers": ("multiplicative_reweighting",)}
 AUGMIX = {"policy": {"name": "augmix"}}
 STAGES = {"stages": (0, 1, 2)}
+TRUSTED = {"data": {"trusted": 64}}
+BATCH = 64
 
-# name -> (factory, changes of the config, gathers that it needs beside all-reduces)
+# What may be exchanged beside sums, as shapes of batches of 64: rows of a table [N, 3] and their
+# indices; a number for each example, where they are sorted; features [B, D], as they are or
+# transposed, where every pair of the batch counts.
+ROWS, LOSSES, FEATURES = r"\[64,[13]\]", r"\[64\]", r"\[64,4\]|\[4096,64\]"
+
+
+def grouped(factory, **options):
+  return functools.partial(factory, mix_groups=8, **options)
+
+
+def taught(factory, **options):
+  return functools.partial(factory, teacher_network=teachers.featured(0.2), **options)
+
+
+# name -> (factory, changes of the config, a pattern of what may be exchanged beside sums)
 CASES = {
-  "erm": (methods.erm, {}, ()),
-  "mr": (methods.erm, MR, ()),
-  "mixup": (functools.partial(methods.mixup, mix_groups=8), {}, ()),
-  "elr": (methods.elr, {}, ("table rows",)),
-  "free_at": (methods.free_at, {}, ()),
-  "mixup over the whole batch": (methods.mixup, {}, ("images",)),
+  "erm": (methods.erm, {}, None),
+  "mr": (methods.erm, MR, None),
+  "mixup": (grouped(methods.mixup), {}, None),
+  "elr": (methods.elr, {}, ROWS),
+  "free_at": (methods.free_at, {}, None),
+  "similarity_preserving": (taught(methods.similarity_preserving, layer="stage2"), {}, FEATURES),
+  "rkd": (taught(methods.rkd), {}, FEATURES),
 }
 SLOW = {
-  "cutmix": (functools.partial(methods.cutmix, mix_groups=8), {}, ()),
-  "nfm": (functools.partial(methods.nfm, mix_groups=8, **STAGES), {}, ()),
-  "noisymix": (functools.partial(methods.noisymix, mix_groups=8, **STAGES), AUGMIX, ()),
-  "nrd": (methods.nrd, {}, ()),
-  "gjs": (methods.gjs, {}, ()),
-  "pgd_at": (methods.pgd_at, {}, ()),
-  "trades": (methods.trades, {}, ()),
-  "augmax": (methods.augmax, {}, ()),
-  "co_teaching": (functools.partial(methods.co_teaching, noise_rate=0.2), {}, None),
-  "elr_plus": (functools.partial(methods.elr_plus, mix_groups=8), {}, None),
-  "dynamic_bootstrap": (methods.dynamic_bootstrap, {}, None),
-  "dividemix": (methods.dividemix, {}, None),
-}
+  "random_weighting": (methods.erm, {"wrappers": ("random_weighting",)}, None),
+  "with_ema": (methods.erm, {"wrappers": ("with_ema",)}, None),
+  "track_losses": (methods.erm, {"wrappers": ("track_losses",)}, None),
+  "manifold_mixup": (grouped(methods.manifold_mixup, **STAGES), {}, None),
+  "cutmix": (grouped(methods.cutmix), {}, None),
+  "puzzlemix": (grouped(methods.puzzlemix, blocks=(2, 4)), {}, None),
+  "nfm": (grouped(methods.nfm, **STAGES), {}, None),
+  "augmix": (methods.augmix, AUGMIX, None),
+  "noisymix": (grouped(methods.noisymix, **STAGES), AUGMIX, None),
+  "augmax": (methods.augmax, {}, None),
+  "nrd": (methods.nrd, {}, None),
+  "js": (methods.js, {}, None),
+  "gjs": (methods.gjs, {}, None),
+  "glc": (functools.partial(methods.glc, label_matrix=np.eye(3), trusted_size=16), TRUSTED, None),
+  "meta_weight_net": (methods.meta_weight_net, TRUSTED, None),
+  "co_teaching": (functools.partial(methods.co_teaching, noise_rate=0.2), {}, LOSSES),
+  "elr_plus": (grouped(methods.elr_plus), {}, ROWS),
+  "dynamic_bootstrap": (grouped(methods.dynamic_bootstrap), {}, None),
+  "dividemix": (grouped(methods.dividemix), {}, None),
+  "pgd_at": (methods.pgd_at, {}, None),
+  "fast_at": (methods.fast_at, {}, None),
+  "trades": (methods.trades, {}, None),
+  "knowledge_distillation": (taught(methods.knowledge_distillation), {}, None),
+  "fickle_teacher": (taught(methods.fickle_teacher, teacher_dropout=0.2), {}, None),
+  "soft_randomization": (taught(methods.soft_randomization), {}, None),
+  "messy_collaboration": (taught(methods.messy_collaboration), {}, None),
+  "attention_transfer": (
+    taught(methods.attention_transfer, layers=("stage1", "stage2")), {}, None
+  ),
+  "self_distillation": (taught(methods.self_distillation), {}, None),
+}  # fmt: skip
 
 
 def compiled_step(run):
@@ -68,30 +106,51 @@ def talk(text):
 
 
 def steps_of(factory, changes):
-  source = tiny_source(128)
-  return [
-    compiled_step(tiny_run(factory, devices=devices, source=source, batch_size=64, **changes))
-    for devices in (1, 8)
-  ]
+  """The steps of one run on one device and on eight; images are large beside what is not split."""
+  source = data.generated(num_train=192, num_test=24, num_classes=3, size=32)
+  for devices in (1, 8):
+    # What a config would name is given to the factory: a teacher, a matrix of label noise.
+    given = getattr(factory, "keywords", {}).keys() & {"teacher_network", "label_matrix"}
+    built = methods.erm if given else factory
+    run = tiny_run(built, devices=devices, source=source, batch_size=BATCH, **changes)
+    if given:
+      network = teachers.featured()
+      made = factory(network, spec=run.spec)
+      run = dataclasses.replace(run, network=network, method=made, teacher=teachers.variables(99))
+    yield compiled_step(run)
 
 
 @pytest.mark.parametrize("name", [*CASES, *(pytest.param(n, marks=pytest.mark.slow) for n in SLOW)])
 def test_each_of_eight_devices_does_an_eighth_and_only_sums_are_exchanged(name):
-  factory, changes, gathers = {**CASES, **SLOW}[name]
+  factory, changes, allowed = {**CASES, **SLOW}[name]
   one, eight = steps_of(factory, changes)
   share = eight.cost_analysis()["flops"] / one.cost_analysis()["flops"]
-  if gathers != ("images",):  # the price of partners from the whole batch, which grows with it
-    assert share <= 1.05 / 8, share * 8
+  assert share <= 1.05 / 8, share * 8
   exchanged = talk(eight.as_text())
   assert exchanged, "eight devices that do not talk do not train one network"
   others = [(shapes, kind) for shapes, kind in exchanged if kind != "all-reduce"]
-  if gathers == ():
+  if allowed is None:
     assert not others
-  elif gathers == ("table rows",):
-    # A batch's rows of a table [N, K], and their indices.
-    assert all(re.search(r"\[64,[13]\]", shapes) for shapes, _ in others), others
-  elif gathers == ("images",):
-    assert any("[1,64,8,8,3]" in shapes or "[64,8,8,3]" in shapes for shapes, _ in others)
+  else:
+    gathered = [re.fullmatch(rf"\w+(?:{allowed})\S*", shapes) for shapes, _ in others]
+    assert gathered and all(gathered), others
+
+
+def test_every_method_is_tested():
+  made = {
+    value
+    for _, value in inspect.getmembers(methods, inspect.isfunction)
+    if next(iter(inspect.signature(value).parameters)) == "network"
+  }
+  tested = {getattr(f, "func", f) for f, _, _ in (*CASES.values(), *SLOW.values())}
+  assert made == tested
+
+
+def test_partners_from_the_whole_batch_are_gathered_images():
+  """The price of `mix_groups` = 1, which grows with the batch."""
+  _, eight = steps_of(methods.mixup, {})
+  shapes = [shapes for shapes, kind in talk(eight.as_text()) if kind != "all-reduce"]
+  assert any("[1,64,32,32,3]" in s or "[64,32,32,3]" in s for s in shapes), shapes
 
 
 def test_a_table_of_examples_by_classes_lies_in_eighths_and_images_rows_too():
