@@ -12,3 +12,4 @@ from jaxnoise.core.types import Network as Network
 from jaxnoise.core.types import Output as Output
 from jaxnoise.core.types import SideBatch as SideBatch
 from jaxnoise.core.types import Spec as Spec
+from jaxnoise.core.types import table_rows as table_rows

@@ -69,6 +69,28 @@ class Spec(NamedTuple):
   num_steps: int = 1
   learning_rate: Callable[[Array], Array] = lambda step: 0.0 * step
 
+  @property
+  def table_rows(self) -> int:
+    """Rows of a table of examples by classes: `table_rows` of N."""
+    return table_rows(self.num_train)
+
+
+def table_rows(num_train: int) -> int:
+  """Computes how many rows a table of examples by classes has: N, from 2^14 on in whole 512s.
+
+  Such a table is split over devices that divide its rows, and any usual number of them divides 512.
+  Its last rows are of no example.
+
+  Args:
+    num_train: N.
+
+  Example:
+    >>> from jaxnoise import core
+    >>> core.table_rows(1_281_167), core.table_rows(45)
+    (1281536, 45)
+  """
+  return num_train if num_train < 2**14 else -(-num_train // 512) * 512
+
 
 class Output(NamedTuple):
   """What `Network.apply` returns.

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 
-from jaxnoise.core.types import PyTree
+from jaxnoise.core.types import PyTree, table_rows
 
 _KINDS = ("wrong", "target", "loss")
 """What tables are of, the first the closest to what an audit asks for."""
@@ -19,11 +19,12 @@ def table_signals(
 ) -> dict[str, np.ndarray]:
   """Reads a signal out of each table of examples that a method has kept in its state.
 
-  By the shape and the name of what a piece of `method_state` holds, N examples and K classes:
+  By the shape and the name of what a piece of `method_state` holds, N examples and K classes, rows
+  = `core.table_rows(N)`:
 
     wrong    *clean* [N]                   1 - the probability that the label is right
              *posterior*, *noisy* [N]      as it is
-    target   [N, K], none negative         1 - q[y] / sum(q), q an average of predictions
+    target   [rows, K], none negative      1 - q[y] / sum(q), q an average of predictions
     loss     loss_sum [N] with count [N]   loss_sum / count, the mean over training; nan unvisited
              other *loss* [N]              as it is
 
@@ -84,7 +85,10 @@ def _read(
   if not np.issubdtype(leaf.dtype, np.floating):
     return None
   leaf = leaf.astype(np.float64)
-  if leaf.ndim == 2 and len(leaf) == count and leaf.shape[1] > labels.max() and (leaf >= 0).all():
+  if leaf.ndim == 2 and len(leaf) == table_rows(count):
+    leaf = leaf[:count]
+    if leaf.shape[1] <= labels.max() or (leaf < 0).any():
+      return None
     with np.errstate(invalid="ignore"):  # an example that no step has visited: 0 / 0
       return "target", 1.0 - leaf[np.arange(count), labels] / leaf.sum(axis=1)
   if leaf.shape != (count,):

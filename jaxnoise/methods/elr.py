@@ -66,7 +66,7 @@ def elr(
   view = _mixed.one_view(first, policy)
 
   def init_state(state: TrainState) -> TrainState:
-    targets = jnp.zeros((spec.num_train, spec.num_classes))
+    targets = jnp.zeros((spec.table_rows, spec.num_classes))
     return state.with_method_state(_NAME, {"targets": targets})
 
   def loss_fn(state: TrainState) -> LossFn:

@@ -97,7 +97,7 @@ def elr_plus(
     state = make_two(state)
     # Copies: the step donates its state, and one buffer cannot be donated twice.
     state = state.replace(ema_params=jax.tree.map(jnp.copy, state.params))
-    shape = (spec.num_train, spec.num_classes)
+    shape = (spec.table_rows, spec.num_classes)
     return state.with_method_state(_NAME, {net: jnp.zeros(shape) for net in _two.NETS})
 
   def loss_fn(state: TrainState) -> LossFn:

@@ -44,7 +44,7 @@ class Programs:
       run.mesh,
       jax.eval_shape(init, *self._init_arguments()),
       networks=self.count,
-      rows=(spec.num_train, spec.batch_size),
+      rows=(spec.num_train, spec.table_rows, spec.batch_size),
       parameters=split,
     )
     self.batches_per_epoch = spec.steps_per_epoch // method.replays

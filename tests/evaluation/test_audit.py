@@ -163,6 +163,19 @@ def test_tables_become_signals_by_their_shape_and_name():
     np.testing.assert_allclose(found[name], values, err_msg=name)
 
 
+def test_rows_of_no_example_say_nothing():
+  spec = Spec(num_train=16_385, num_classes=2, image_shape=(8, 8, 3))
+  method = methods.elr(toy_network(), spec=spec)
+  params, stats = toy_network().init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+  state = method.init_state(TrainState.create(jax.random.key(1), params, stats))
+  table = state.method_state["elr"]["targets"] + jnp.array([[0.25, 0.75]])
+  labels = np.zeros(16_385, int)
+  labels[-1] = 1
+  found = evaluation.table_signals({"elr": {"targets": table}}, labels)["elr"]
+  assert found.shape == (16_385,)
+  np.testing.assert_allclose(found[[0, -1]], [0.75, 0.25])
+
+
 @pytest.mark.parametrize("average_epochs", [1, 3])
 def test_dividemix_speaks_by_its_posteriors_alone(average_epochs):
   spec = Spec(num_train=4, num_classes=3, image_shape=(8, 8, 3), batch_size=2)

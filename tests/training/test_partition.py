@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnoise import data, methods
+from jaxnoise import core, data, methods
 from jaxnoise.training import build, schema, sharding
 from jaxnoise.training.programs import Programs
 from tests.methods import teachers
@@ -162,6 +162,20 @@ def test_a_table_of_examples_by_classes_lies_in_eighths_and_images_rows_too():
     run = tiny_run(factory, devices=8, source=source, batch_size=64)
     table = leaf(Programs(run).init())
     assert {shard.data.shape[0] for shard in table.addressable_shards} == {rows}
+
+
+def test_a_large_table_has_rows_for_any_usual_number_of_devices():
+  imagenet = 1_281_167
+  assert [core.Spec(n, 3, (8, 8, 3)).table_rows for n in (48, 16_383, 16_385, imagenet)] == [
+    48, 16_383, 16_896, 1_281_536
+  ]  # fmt: skip
+  for factory, tables in ((methods.elr, 1), (methods.elr_plus, 2)):
+    run = tiny_run(factory, devices=8, batch_size=16)
+    spec = run.spec._replace(num_train=imagenet, steps_per_epoch=imagenet // 16)
+    run = dataclasses.replace(run, spec=spec, method=factory(run.network, spec=spec))
+    shapes = jax.tree.leaves(Programs(run).init_shapes().method_state)
+    large = [x.sharding.shard_shape(x.shape) for x in shapes if len(x.shape) > 1]
+    assert large == [(1_281_536 // 8, 3)] * tables
 
 
 class Wide(nn.Module):
