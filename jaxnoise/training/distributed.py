@@ -254,6 +254,27 @@ def together() -> Iterator[None]:
       raise InputError(f"process {number} of {len(problems)} stopped: {problem}")
 
 
+@contextlib.contextmanager
+def ends_all() -> Iterator[None]:
+  """What this process refuses within ends it at once, in its own words, and the others with it.
+
+  For what processes compute together and one of them may find unreadable, such as an image of its
+  share: the others wait for it in the middle of a step and cannot be told. They end as when a host
+  has died. With one process the error is raised as it is.
+
+  Example:
+    >>> from jaxnoise.training import distributed
+    >>> with distributed.ends_all():
+    ...   images_of_this_host_are_whole = True
+  """
+  try:
+    yield
+  except InputError as error:
+    if not several():
+      raise
+    _end(f"stopped, and the others end with it: {_line(error, 2000)}", 2)
+
+
 def preemption() -> Callable[[], bool]:
   """Returns a function that says on every process at the same call whether to save and stop.
 
@@ -330,15 +351,19 @@ def _leave() -> None:
 def _abandon(error: BaseException) -> None:
   if not isinstance(error, jax.errors.JaxRuntimeError | OSError):
     traceback.print_exception(error)
-  print(
-    f"jaxnoise: process {jax.process_index()} of {jax.process_count()} cannot go on "
-    f"({type(error).__name__}: {_line(error)}); where another host has died, start the same "
-    "command again on every host: it resumes from the last checkpoint",
-    file=sys.stderr,
-    flush=True,
+  _end(
+    f"cannot go on ({type(error).__name__}: {_line(error)}); where another host has died, start "
+    "the same command again on every host: it resumes from the last checkpoint",
+    1,
   )
+
+
+def _end(why: str, code: int) -> None:
+  """Ends this process without a farewell to the others, which would wait for them."""
+  mine, count = jax.process_index(), jax.process_count()
+  print(f"jaxnoise: process {mine} of {count} {why}", file=sys.stderr, flush=True)
   sys.stdout.flush()
-  os._exit(1)
+  os._exit(code)
 
 
 def _line(error: BaseException, longest: int = 300) -> str:

@@ -120,8 +120,9 @@ def run(
       result = loop.train(assembled, directory, quiet=quiet, stop=stop)
       results.append(result)
       stored = assembled.corrupted
-      if result.finished and finish(assembled, result, directory, tell, stop, corrupted=stored):
-        continue
+      with distributed.ends_all():
+        if result.finished and finish(assembled, result, directory, tell, stop, corrupted=stored):
+          continue
       tell(f"stopped at step {result.step}; the same command resumes")
       break
   return results

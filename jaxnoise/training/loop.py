@@ -139,7 +139,8 @@ def train(
     state = programs.init()
     if saver.latest_step() is not None:
       state = saver.restore(state)
-    return _Loop(run, programs, saver, record, workdir, quiet).go(state, stop, on_step)
+    with distributed.ends_all():
+      return _Loop(run, programs, saver, record, workdir, quiet).go(state, stop, on_step)
 
 
 class _Loop:

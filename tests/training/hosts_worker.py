@@ -1,7 +1,7 @@
 """One of two processes that train together, for test_several_hosts.py: `hosts_worker.py FOLDER`.
 
 Each has two of the four devices. What a process meets is written to FOLDER/process<number>.json.
-With `more` as second argument it trains what `more` has instead.
+With `more` or `damaged` as second argument it does what that function says instead.
 """
 
 import dataclasses
@@ -191,10 +191,24 @@ def more(folder: Path, mine: int) -> dict:
   return out
 
 
+def damaged(folder: Path, mine: int) -> dict:
+  """A stream of which a picture can no longer be read, by the process in whose share it falls."""
+  source = data.load("folder", folder / "pictures", stream=True, threads=1)
+  run = tiny_run(devices=DEVICES, source=source, total="1 epoch")
+  with distributed.together():  # both have looked at all pictures
+    pass
+  if mine == 0:
+    max((folder / "pictures" / "train").glob("*/*.png")).write_bytes(b"")
+  with distributed.together():
+    pass
+  loop.train(run, folder / "run", quiet=True)
+  return {}
+
+
 def main(folder: Path, what: str = "basic") -> None:
   with distributed.joined("on"):
     mine = jax.process_index()
-    out = {"basic": basic, "more": more}[what](folder, mine)
+    out = {"basic": basic, "more": more, "damaged": damaged}[what](folder, mine)
     (folder / f"process{mine}.json").write_text(json.dumps(out))
 
 

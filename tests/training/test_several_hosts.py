@@ -196,6 +196,18 @@ def test_seeds_streams_and_stages_train_as_in_one_process(tmp_path):
         np.testing.assert_allclose(mine[key], value, rtol=1e-3, atol=1e-4, err_msg=f"{name} {key}")
 
 
+@pytest.mark.slow
+def test_a_picture_that_one_process_cannot_read_is_named_and_ends_both(tmp_path):
+  hosts_worker.pictures(tmp_path / "pictures")
+  broken = max((tmp_path / "pictures" / "train").glob("*/*.png"))
+  command = ["tests.training.hosts_worker", tmp_path, "damaged"]
+  with started(tmp_path / "logs", [command, command]) as processes:
+    codes, _, errors = ended(tmp_path / "logs", processes, timeout=120)
+  mine = codes.index(2)
+  assert re.search(rf"process {mine} of 2 stopped, .* end with it: .*{broken.name}", errors[mine])
+  assert codes[1 - mine] not in (0, 2) and broken.name not in errors[1 - mine]
+
+
 # --- the command ---------------------------------------------------------------------------------
 
 
