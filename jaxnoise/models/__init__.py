@@ -9,6 +9,7 @@ from jaxnoise.models._layers import resized as resized
 from jaxnoise.models._network import network as network
 from jaxnoise.models._preact_resnet import preact_resnet18 as preact_resnet18
 from jaxnoise.models._preact_resnet import preact_resnet34 as preact_resnet34
+from jaxnoise.models._remat import has_blocks as has_blocks
 from jaxnoise.models._resnet import cifar_resnet as cifar_resnet
 from jaxnoise.models._resnet import resnet18 as resnet18
 from jaxnoise.models._resnet import resnet34 as resnet34

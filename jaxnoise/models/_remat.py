@@ -8,8 +8,26 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
+import jax
+
+from jaxnoise.core.types import Params
 
 _BLOCK = re.compile(r"stage\d+_block\d+")
+
+
+def has_blocks(params: Params) -> bool:
+  """Whether a network has blocks, modules called "stage<i>_block<j>", by its parameters.
+
+  Args:
+    params: arrays or their shapes, nested by module.
+
+  Example:
+    >>> from jaxnoise import models
+    >>> models.has_blocks({"backbone": {"stage1_block1": {"kernel": 0.0}}})
+    True
+  """
+  paths = (path for path, _ in jax.tree_util.tree_leaves_with_path(params))
+  return any(_BLOCK.fullmatch(str(getattr(key, "key", ""))) for path in paths for key in path)
 
 
 def rematerialised_blocks(remat: bool = True) -> contextlib.AbstractContextManager[None]:

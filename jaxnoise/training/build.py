@@ -122,12 +122,19 @@ def assemble(
   config = schema.check(config)
   _check_objects(config, source, network, method, loss)
   config = _with_objects(config, source, network, method, loss)
-  mesh = sharding.make_mesh(seeds=config["seeds"]) if mesh is None else mesh
+  # A member of a sweep has every device: put on groups of them, rows of members would wander.
+  grouped = 1 if config["sweep"] else config["seeds"]
+  mesh = sharding.make_mesh(seeds=grouped) if mesh is None else mesh
   _check_numbers(config)
   if config["deterministic"]:
     cache.check_determinism(jax.default_backend())
   loaded = sources.load(config["data"], source, seed=config["seed"], seeds=config["seeds"])
   source = loaded.source
+  if network is not None and config["precision"] != "float32":
+    raise InputError(
+      f"config.precision is {config['precision']!r}, but the network was given as an object, which "
+      "computes as it was made; give a module its dtype, and leave config.precision at 'float32'"
+    )
   if network is None:
     network = networks.make_network(config, source.num_classes)
   elif not isinstance(network, Network):
@@ -145,6 +152,11 @@ def assemble(
     teacher_network, teacher = networks.load_teacher(config["teacher"], source, pending)
   matrix = label_matrix.load(config["label_matrix"], source, pending)
   shapes = networks.variables(network, tuple(source.image_shape))
+  if config["remat"] and not models.has_blocks(shapes["params"]):
+    raise InputError(
+      "config.remat is True, but the network has no blocks, modules called stage<i>_block<j>, that "
+      "could be computed again; name its modules so, or set config.remat=False"
+    )
 
   def parts(config: Mapping[str, Any]) -> dict[str, Any]:
     """What each member of a sweep has of its own."""
@@ -185,8 +197,19 @@ def assemble(
     run = dataclasses.replace(run, members=members)
     sweep.check(run)
   feeds.check(run)
+  together = config["steps_per_call"]
   for section in ("log", "evaluate", "checkpoint"):
-    run.steps(f"{section}.every", config[section]["every"])
+    every = run.steps(f"{section}.every", config[section]["every"])
+    if 0 < every < together:
+      raise InputError(
+        f"config.steps_per_call is {together}, but config.{section}.every is {every} steps, so no "
+        f"call could take so many; set at most {every}"
+      )
+  if together > spec.steps_per_epoch:
+    raise InputError(
+      f"config.steps_per_call is {together}, but an epoch has {spec.steps_per_epoch} steps, and a "
+      "call ends with it; set at most that"
+    )
   sinks.check(config["log"])
   return run
 

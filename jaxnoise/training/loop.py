@@ -1,7 +1,8 @@
 """The loop: steps, passes, evaluations, saves, in that order. It names no method.
 
 The host does nothing per step but dispatch it; metrics are summed on the device and fetched when a
-later row is due. What a resumed run needs is the state alone: orders, keys and rates are derived.
+row is due, which is when the clock is read too: the device has then done what was dispatched. What
+a resumed run needs is the state alone: orders, keys and rates are derived.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import dataclasses
 import functools
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,7 @@ def train(
     saver = stack.enter_context(checkpoint.Checkpointer(
       workdir / "checkpoints",
       keep=run.config["checkpoint"]["keep"],
-      best=run.holdout is not None,
+      best=run.holdout is not None and not run.members,
     ))
     if stop is None:
       stop = stack.enter_context(stop_on_sigterm())
@@ -144,7 +145,7 @@ def train(
 
 
 class _Loop:
-  """One run's bookkeeping: what is due, what is pending."""
+  """One run's bookkeeping: what is due."""
 
   def __init__(self, run, programs, saver, record, workdir, quiet):
     self.run, self.programs, self.saver = run, programs, saver
@@ -157,7 +158,6 @@ class _Loop:
     self.measures = [evaluation.make_measure(m.method, mesh) for m in run.members or (run,)]
     self.data = data.put(run.host_data(), sharding.replicated(run.mesh))
     self.splits = splits.Splits(run, self.data)
-    self.pending: tuple[int, Any, Any] | None = None
     self.latest: dict[str, Any] = {}
     self.text = ""
 
@@ -178,9 +178,10 @@ class _Loop:
         self._save(state, step, None, self._evaluate(state, step))
       if step < spec.num_steps:
         # Compiled before the first step, wanted only later: nothing compiles after an epoch.
-        self._check_finite(state, step)
-        self._measure_all(state)
-        self._learning_rate(step, optim.scale_of(state.opt_state))
+        with self.watch.paused(state):
+          self._check_finite(state, step)
+          self._measure_all(state)
+          self._learning_rate(step, optim.scale_of(state.opt_state))
       while step < spec.num_steps and not stop():
         orders = feed(state, step)
         if totals is None:
@@ -191,11 +192,12 @@ class _Loop:
         fn, count = programs.last_step if last else programs.step, 1
         if programs.together > 1 and self._due_none(step, step + programs.together):
           fn, count = programs.steps, programs.together
-        with self.watch.first(fn):
+        with self.watch.first(fn, count):
           state, totals = fn(state, self.data, orders, totals)
         step += count
         if within + count in programs.pass_steps:
-          state = programs.example_pass(state, self.data)
+          with self.watch.first(programs.example_pass, 0):
+            state = programs.example_pass(state, self.data)
         ended, score = step == spec.num_steps, None
         if ended or _due(step, self.log_every):
           self._tell(state, step, totals)
@@ -210,7 +212,6 @@ class _Loop:
           on_step(step)
       if step < spec.num_steps and step > start:
         self._save(state, step, totals, None)
-      self._flush()
       self.saver.wait()
     finally:
       feed.close()
@@ -237,22 +238,15 @@ class _Loop:
     return not passes and all(step // every == (end - 1) // every for every in due)
 
   def _tell(self, state, step: int, totals) -> None:
-    self._flush()
-    self.pending = (step, totals, optim.scale_of(state.opt_state))
-
-  def _flush(self) -> None:
-    """Fetches the row that is pending and checks it."""
-    if self.pending is None:
-      return
-    step, totals, scale = self.pending
-    self.pending = None
+    """Fetches the metrics since the last row, checks them and writes them."""
     totals = jax.device_get(totals)
     values = {}
     for name, (total, count) in totals.items():
       mean = np.asarray(total) / np.maximum(count, 1e-30)
       if not np.all(np.isfinite(mean)):
-        raise self._not_finite(name, step)
+        raise self._not_finite(name, step, np.flatnonzero(~np.isfinite(np.atleast_1d(mean))))
       values[f"train/student/{name}"] = _number(mean)
+    scale = optim.scale_of(state.opt_state)
     values["train/student/lr"] = self._learning_rate(step - 1, scale)
     self._row(step, {**values, **self.watch.row(step)})
     loss = np.mean(values.get("train/student/loss", np.nan))
@@ -267,12 +261,14 @@ class _Loop:
       return _number(np.float64(self.run.spec.learning_rate(step)) * scale)
     return _number(np.repeat(rates, self.programs.seeds) * scale)
 
-  def _not_finite(self, what: str, step: int) -> NonFiniteError:
+  def _not_finite(self, what: str, step: int, rows: Sequence[int] = ()) -> NonFiniteError:
     kept = self.saver.latest_step()
     where = "no checkpoint was saved yet" if kept is None else f"step {kept} is kept"
+    of = self.programs.names(rows)
+    half = self.run.config["precision"] != "float32"
     return NonFiniteError(
-      f"{what} is not finite at or before step {step}; {where}. Lower config.optim.lr, or use "
-      "config.precision = 'float32'"
+      f"{what}{of and f' of {of}'} is not finite at or before step {step}; {where}. Lower "
+      f"config.optim.lr{', or use config.precision = ' + repr('float32') if half else ''}"
     )
 
   def _check_finite(self, state, step: int) -> None:
@@ -297,15 +293,14 @@ class _Loop:
     ]
 
   def _evaluate(self, state, step: int) -> float | None:
-    self._flush()
     with self.watch.paused(state):
       rows = self._measure_all(state)
     # What one seed has no number for is left out of the row.
     names = [k for k in rows[0] if all(k in row for row in rows)]
     self.latest = {k: _number(np.asarray([row[k] for row in rows])) for k in names}
     self._row(step, self.latest)
-    if "holdout" not in self.splits:
-      return None
+    if "holdout" not in self.splits or self.run.members:
+      return None  # one checkpoint holds all members, each of which may be best at another step
     headline = next(k for k in self.latest if k.startswith("holdout/"))
     return float(np.mean(self.latest[headline]))
 
@@ -313,7 +308,6 @@ class _Loop:
     """Saves once everything since the last save is known to be finite."""
     if totals is not None:
       self._tell(state, step, totals)
-    self._flush()
     with self.watch.paused(state):
       self._check_finite(state, step)
       self.saver.save(state, step, self.record, score)

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnoise.training import corrupted, feeds, label_noise_table, sharding, sinks
+from jaxnoise.training import corrupted, feeds, label_noise_table, sharding, sinks, sweep
 from jaxnoise.training.build import Run
 from jaxnoise.training.programs import Programs
 
@@ -30,8 +30,8 @@ def preview(run: Run, directory: Path) -> dict[str, Any]:
     "state_bytes", "data_bytes", "memory" (bytes on one device: "arguments", "results",
     "temporary", "total"), "flops" (about those of a step on one device, None where the compiler
     does not say; of a loop inside a method, such as an attack's, one round counts),
-    "learning_rate" (at the first, middle and last step), "label_noise" (None where no true labels
-    are known), "writes" (path -> what).
+    "learning_rate" (at the first, middle and last step; of a sweep by member), "label_noise" (None
+    where no true labels are known), "writes" (path -> what).
 
   Example:
     >>> import pathlib
@@ -60,8 +60,12 @@ def preview(run: Run, directory: Path) -> dict[str, Any]:
     orders = feeds.batch_shapes(run, orders)
   totals = jax.tree.map(shape, programs.total_shapes(state, data, orders))
   compiled = programs.step.lower(state, data, orders, totals).compile()
-  spec, rate = run.spec, run.spec.learning_rate
+  spec = run.spec
   at = (0, spec.num_steps // 2, max(spec.num_steps - 1, 0))
+  rates = {
+    label: {step: float(one.spec.learning_rate(step)) for step in at}
+    for label, one in zip(sweep.labels(run.config), run.members or (run,), strict=True)
+  }
   return {
     "steps": spec.num_steps,
     "steps_per_epoch": spec.steps_per_epoch,
@@ -71,7 +75,7 @@ def preview(run: Run, directory: Path) -> dict[str, Any]:
     "data_bytes": _bytes(data),
     "memory": _memory(compiled),
     "flops": _flops(compiled, rounds=programs.rounds * run.config["accumulate"]),
-    "learning_rate": {step: float(rate(step)) for step in at},
+    "learning_rate": rates if run.members else rates[""],
     "label_noise": label_noise_table.run_table(run),
     "writes": dict(_writes(run, directory, _bytes(state.replace(teacher=None)))),
   }
@@ -165,8 +169,10 @@ def describe(report: dict[str, Any]) -> str:
     lines.append(("step memory", f"{_human(memory['total'])} on each device ({parts})"))
   if report["flops"]:
     lines.append(("step work", f"{report['flops'] / 1e9:,.2f} GFLOP on each device"))
-  rates = [f"{rate:.4g} at step {step:,}" for step, rate in report["learning_rate"].items()]
-  lines.append(("learning rate", ", ".join(rates)))
+  told = report["learning_rate"]
+  for label, rates in told.items() if 0 not in told else [("", told)]:
+    text = ", ".join(f"{rate:.4g} at step {step:,}" for step, rate in rates.items())
+    lines.append(("learning rate", f"{label}: {text}" if label else text))
   lines += _noise_lines(report["label_noise"])
   lines += [("writes", f"{path}: {what}") for path, what in report["writes"].items()]
   return "\n".join(f"{name:<14} {text}" for name, text in lines)

@@ -137,6 +137,16 @@ class Programs:
     zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
     return jax.device_put(zeros, sharding.replicated(self.run.mesh))
 
+  def names(self, rows: Sequence[int]) -> str:
+    """What to call some of several networks, by their rows; "" where there is one."""
+    labels, count = sweep.labels(self.run.config), self.seeds
+    first = self.run.config["seed"]
+    texts = [
+      ", ".join(filter(None, (labels[r // count], f"seed {first + r % count}" * (count > 1))))
+      for r in rows
+    ]
+    return "; ".join(filter(None, texts))
+
   def of_row(self, state: TrainState, row: int) -> TrainState:
     """The state of one network."""
     return state if self.count == 1 else seeds.take(state, row)

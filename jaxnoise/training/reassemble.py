@@ -55,6 +55,9 @@ def reassemble(
     "total": config["total"] if record.get("num_steps") != 0 else "1 step",
     "new_head": False,
     "label_matrix": "",
+    # The command that trained asked the GPU for it before it began; this one computes as it may.
+    "deterministic": False,
+    "precision": config["precision"] if network is None else "float32",
     "evaluate": {**config["evaluate"], "corruptions": (), "corrupted_path": ""},
     "log": schema.default()["log"],
   }

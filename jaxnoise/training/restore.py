@@ -228,7 +228,7 @@ def _load(
     raise InputError(f"{folder} does not exist; did the run end before its first save?")
   saver = checkpoint.Checkpointer(folder, best=True, read_only=True)
   try:
-    step = _step(directory, run.config, saver, step)
+    step = _step(directory, run.config, saver, step, members)
     like, count = _like(run), run.config["seeds"]
     if members == 1:
       state = saver.restore(like, step)
@@ -246,6 +246,7 @@ def _step(
   config: Mapping[str, Any],
   saver: checkpoint.Checkpointer,
   step: int | str | None,
+  members: int,
 ) -> int:
   steps = saver.steps()
   if not steps:
@@ -254,6 +255,11 @@ def _step(
     return steps[-1]
   if step == "best":
     best = saver.best_step()
+    if best is None and members > 1:
+      raise InputError(
+        f"{directory} is a sweep, which keeps no best checkpoint: all members share one, and each "
+        "may be best at another step; take the latest"
+      )
     if best is None:
       why = "was never measured when it was saved" if config["data"]["holdout"] else (
         "held nothing out to tell it by (config.data.holdout is 0)"

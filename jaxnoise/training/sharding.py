@@ -113,7 +113,9 @@ def of_state(
 
 def gathered(tree: PyTree, mesh: Mesh) -> PyTree:
   """Asks the compiler for whole copies of split parameters, where they are used."""
-  return jax.lax.with_sharding_constraint(tree, replicated(mesh))
+  # Within `split_seeds` the mesh in force is another: its "seed" axis is not the compiler's.
+  inside = not jax.sharding.get_abstract_mesh().empty
+  return jax.lax.with_sharding_constraint(tree, PartitionSpec() if inside else replicated(mesh))
 
 
 def split_seeds(

@@ -65,9 +65,9 @@ def labels(config: Mapping[str, Any]) -> list[str]:
     ['optim.lr = 0.1, method.alpha = 1', 'optim.lr = 0.05, method.alpha = 2']
   """
   swept = fields(config)
-  each = zip(*swept.values(), strict=True)
-  texts = [", ".join(f"{n} = {v:g}" for n, v in zip(swept, row, strict=True)) for row in each]
-  return texts or [""]
+  number = lambda v: f"{v:g}" if float(f"{v:g}") == v else f"{float(v)!r}"
+  told = lambda row: ", ".join(f"{n} = {number(v)}" for n, v in zip(swept, row, strict=True))
+  return [told(row) for row in zip(*swept.values(), strict=True)] or [""]
 
 
 def members(config: Mapping[str, Any], *, finished: bool = False) -> list[dict[str, Any]]:
@@ -91,6 +91,13 @@ def members(config: Mapping[str, Any], *, finished: bool = False) -> list[dict[s
     _check_field(config, name, finished)
   if not swept:
     return [dict(config)]
+  rows = list(zip(*swept.values(), strict=True))
+  for i, row in enumerate(rows):
+    if row in rows[:i]:
+      raise InputError(
+        f"config.sweep has members {rows.index(row)} and {i} alike ({labels(config)[i]}); for "
+        "another draw of one setting set config.seeds"
+      )
   return [schema.check(member(config, i)) for i in range(len(labels(config)))]
 
 

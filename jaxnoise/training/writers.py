@@ -190,13 +190,13 @@ class Stopwatch:
     self._left_out += time.monotonic() - begun
 
   @contextlib.contextmanager
-  def first(self, program: Hashable) -> Iterator[None]:
-    """The same around a step whose `program` is called for the first time, and compiles."""
+  def first(self, program: Hashable, steps: int = 1) -> Iterator[None]:
+    """The same around steps whose `program` is called for the first time, and compiles."""
     if program in self._known:
       yield
       return
     self._known.add(program)
-    self._compiled += 1
+    self._compiled += steps
     with self.paused():
       yield
 

@@ -35,10 +35,10 @@ def tiny_run(method=None, *, devices=1, source=None, **changes):
   )
 
 
-def told(workdir):
-  """The rows of a run without the header and what the host's clock said."""
+def told(workdir, *, host=False):
+  """The rows of a run without the header and, unless `host`, what the host's clock said."""
   rows = (row for row in writers.read_rows(workdir / "metrics.jsonl") if "step" in row)
-  return [{k: v for k, v in row.items() if not k.startswith("train/host/")} for row in rows]
+  return [{k: v for k, v in row.items() if host or "train/host/" not in k} for row in rows]
 
 
 class Compilations(dict):

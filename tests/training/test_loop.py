@@ -217,6 +217,33 @@ def test_rows_tell_the_time_of_earlier_parts_too(tmp_path):
   assert times[2] > times[1] > 0, "the clock of a resumed run goes on"
 
 
+def test_rates_are_those_between_rows_whatever_falls_between_them(tmp_path, monkeypatch):
+  """By a clock that goes on by a second a step, and by an hour for what is no training."""
+  now = [0.0]
+  monkeypatch.setattr(writers.time, "monotonic", lambda: now[0])
+  measured = loop._Loop._measure_all
+
+  def slowly(*args):
+    now[0] += 3600
+    return measured(*args)
+
+  monkeypatch.setattr(loop._Loop, "_measure_all", slowly)
+  run = tiny_run(
+    source=tiny_source(192), total="1 epoch", log={"every": "2 steps"},
+    evaluate={"every": "4 steps"}, checkpoint={"every": "4 steps"},
+  )  # fmt: skip
+
+  def second(step):
+    now[0] += 1
+
+  loop.train(run, tmp_path / "run", quiet=True, on_step=second)
+  rows = [row for row in told(tmp_path / "run", host=True) if "train/student/loss" in row]
+  assert [row["step"] for row in rows] == [2, 4, 6, 8, 10, 12]
+  # The step that compiles is left out of the first row, with the second it takes.
+  rates = [row["train/host/images_per_second"] for row in rows]
+  assert rates == [16, 16, 16, 16, 16, 16]
+
+
 def test_workdir_of_another_run_is_refused(tmp_path):
   loop.train(tiny_run(total="1 epoch"), tmp_path / "run", quiet=True)
   with pytest.raises(InputError, match=r"another run: its config\.optim\.lr is 0\.1, not 0\.2"):

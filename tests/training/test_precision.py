@@ -2,6 +2,7 @@
 
 import os
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,3 +72,22 @@ def test_a_gpu_is_asked_for_the_same_bits_or_the_run_is_refused(monkeypatch):
   cache.ask_for_determinism()
   assert os.environ["XLA_FLAGS"] == "--xla_one=1 --xla_gpu_deterministic_ops=true"
   cache.check_determinism("gpu")
+
+
+class Plain(nn.Module):
+  """A module that says neither its precision nor where its blocks are."""
+
+  @nn.compact
+  def __call__(self, image, *, train=False, **options):
+    return nn.Dense(3)(image.mean((1, 2)))
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "bflaot16"])
+def test_a_precision_that_an_object_would_not_take_is_refused(precision):
+  with pytest.raises(InputError, match=rf"config\.precision is '{precision}', but the network was"):
+    build.assemble({"precision": precision}, source=tiny_source(64), network=Plain())
+
+
+def test_a_network_without_blocks_has_nothing_to_compute_again():
+  with pytest.raises(InputError, match=r"config\.remat is True, but the network has no blocks"):
+    build.assemble({"remat": True}, source=tiny_source(64), network=Plain())

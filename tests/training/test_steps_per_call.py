@@ -49,7 +49,9 @@ def test_the_numbers_are_those_of_single_steps(one_by_one, tmp_path):
   [
     # A row at step 6 falls into the second call of the first epoch, one at 12 on a call's end.
     ({"log": {"every": "6 steps"}}, [4, 5, 6, 7, 8, 12, 16]),
-    pytest.param({"checkpoint": {"every": "3 steps"}}, [*range(1, 17)], marks=pytest.mark.slow),
+    pytest.param(
+      {"checkpoint": {"every": "5 steps"}}, [4, *range(5, 17)], marks=pytest.mark.slow
+    ),
     pytest.param({"total": "13 steps"}, [4, 8, 12, 13], marks=pytest.mark.slow),
   ],
 )
@@ -76,6 +78,11 @@ def test_a_stopped_run_makes_the_same_calls_when_it_goes_on(tmp_path):
 def test_no_steps_in_a_call_are_refused():
   with pytest.raises(InputError, match=r"config\.steps_per_call is 0"):
     tiny_run(methods.erm, steps_per_call=0)
+  with pytest.raises(InputError, match=r"steps_per_call is 3, but config\.log\.every is 2 steps"):
+    tiny_run(methods.erm, steps_per_call=3, log={"every": "2 steps"})
+  rare = {name: {"every": "9 steps"} for name in ("log", "evaluate", "checkpoint")}
+  with pytest.raises(InputError, match="steps_per_call is 4, but an epoch has 3 steps"):
+    tiny_run(methods.erm, steps_per_call=4, **rare)
 
 
 def test_the_initial_state_is_traced_once(monkeypatch):

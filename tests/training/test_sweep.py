@@ -108,6 +108,8 @@ def test_members_times_seeds_are_runs_of_their_own_measured_and_reported_apart(t
     result.predictors(member=2)
   with pytest.raises(InputError, match=rf"a sweep of 2 members, and none was chosen.*{labels[0]}"):
     restore.open_run(workdir, **parts)
+  with pytest.raises(InputError, match="is a sweep, which keeps no best checkpoint"):
+    restore.open_run(workdir, member=1, seed=6, step="best", **parts)
   opened = restore.open_run(workdir, member=1, seed=6, **parts)
   assert (opened.member, opened.seeds) == (1, (5, 6))
   assert opened.run.config["optim"]["lr"] == 0.4 and not opened.run.config["sweep"]
@@ -125,6 +127,8 @@ def test_members_times_seeds_are_runs_of_their_own_measured_and_reported_apart(t
     ({"optm": {"lr": (0.1, 0.2)}}, r"config\.sweep\.optm\.lr is no field .* did you mean 'optim'"),
     ({"optim": {"rl": (0.1, 0.2)}}, r"config\.sweep\.optim\.rl is no field of config\.optim"),
     ({"optim": {"lr": (0.1,)}}, r"config\.sweep\.optim\.lr has 1 value\(s\); give one for each"),
+    ({"optim": {"lr": (0.1, 0.2, 0.1)}},
+     r"config\.sweep has members 0 and 2 alike \(optim\.lr = 0\.1\); .* set config\.seeds"),
     ({"optim": {"lr": 0.1}}, r"config\.sweep\.optim\.lr is 0\.1; it must be several numbers"),
     ({"optim": {"lr": (0.1, "x")}}, r"config\.sweep\.optim\.lr is \(0\.1, 'x'\); it must be"),
     ({"optim": {"nesterov": (True, False)}}, r"config\.sweep\.optim\.nesterov is \(True"),
@@ -166,6 +170,36 @@ def test_a_sweep_is_no_teacher_and_a_finished_method_has_no_numbers(tmp_path):
     run_of(init_from=str(tmp_path / "teacher"))
 
 
+def test_a_sweep_with_seeds_is_not_spread_over_groups_of_devices():
+  given = {"source": tiny_source(), "network": toy_network(), "method": smoothed}
+  run = build.assemble(schema.merge(CONFIG, {"seeds": 4, "sweep": SWEEP}), **given)
+  assert dict(run.mesh.shape) == {"seed": 1, "data": 8}
+
+
+def test_the_member_whose_loss_is_not_finite_is_named(tmp_path):
+  run = run_of(sweep={"optim": {"lr": (0.1, 1e30)}}, seeds=2, seed=5, total="4 steps")
+  words = r"of optim\.lr = 1e\+30, seed 5; optim\.lr = 1e\+30, seed 6 is not finite.*optim\.lr$"
+  with pytest.raises(loop.NonFiniteError, match=words):
+    loop.train(run, tmp_path / "run", quiet=True)
+
+
+@pytest.mark.slow
+def test_five_steps_of_members_are_those_of_single_runs_in_float64():
+  with jax.enable_x64(True):
+    # A rate that moves is float32 in any case, and rounded as each program is compiled.
+    changes = {"total": "6 steps", "optim": {"schedule": "constant"}}
+    run = run_of(**changes, sweep=SWEEP)
+    several, arrays = loop.Programs(run), run.host_data()
+    first, orders, zeros = started(several, arrays)
+    firsts = [jax.tree.map(jnp.copy, seeds.take(first, m)) for m in range(2)]
+    own = [jax.tree.map(lambda x, m=m: np.asarray(x)[m], (orders, zeros)) for m in range(2)]
+    state, _ = trained(several, first, arrays, 5, orders, zeros)
+    for m, (member, begun) in enumerate(zip(run.members, firsts, strict=True)):
+      single = loop.Programs(dataclasses.replace(member, members=()))
+      expected, _ = trained(single, begun, arrays, 5, *own[m])
+      assert_same(seeds.take(state, m), expected, rtol=1e-9, atol=1e-9)
+
+
 def test_names_of_curves_say_which_network(tmp_path):
   config = schema.check({"seed": 3, "seeds": 2, "sweep": SWEEP, "log": {"tensorboard": False}})
   of = sinks.Sinks(tmp_path, config, 0)
@@ -174,6 +208,8 @@ def test_names_of_curves_say_which_network(tmp_path):
   of = sinks.Sinks(tmp_path, {**config, "seeds": 1}, 0)
   assert [of._name(row) for row in range(2)] == ["member0", "member1"]
   assert sweep.labels(config)[1] == "optim.lr = 0.4, method.smoothing = 0.3"
+  close = {"sweep": {"optim": {"lr": (0.12345671, 0.12345672)}}}
+  assert sweep.labels(close) == ["optim.lr = 0.12345671", "optim.lr = 0.12345672"]
 
 
 def test_pages_show_members_apart_and_average_over_seeds_only(tmp_path):
