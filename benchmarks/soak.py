@@ -4,13 +4,15 @@
     python benchmarks/soak.py --methods=nrd,elr --kills=5
 
 For each method that keeps something between steps, a run on digits is trained undisturbed. Then the
-same run is started again and again; each time but the last it is killed by SIGKILL after a time
-drawn at random from what the undisturbed run took, importing and compiling included, so that kills
-fall on every phase: start, compiling, steps, passes over the training set, evaluations, saves. At
-last it is left alone. A row says whether its last checkpoint equals the undisturbed run's in every
-byte of every array, its metrics (but for the clock's) in every number, and which step had been
-saved when it was killed. The exit code is 1 if any run differs, or could not be finished. Rows are
-appended to OUT/soak.jsonl; the same command goes on where it stopped.
+same run is started again and again; each time but the last it is killed by SIGKILL: one time at a
+moment drawn at random from what the undisturbed run took, importing and compiling included, the
+next time once it has saved anew, at a moment drawn from the two seconds after that. So kills fall
+on every phase (start, compiling, steps, passes over the training set, evaluations, saves) and all
+along the run. At last it is left alone. A row says whether its last checkpoint equals the
+undisturbed run's in every byte of every array, its metrics (but for the clock's) in every number,
+and which step had been saved when it was killed. The exit code is 1 if any run differs, or could
+not be finished. Rows are appended to OUT/soak-KILLS.jsonl; the same command goes on where it
+stopped.
 """
 
 from __future__ import annotations
@@ -150,9 +152,15 @@ def run_row(arguments: argparse.Namespace) -> dict[str, Any]:
   killed_at: list[int] = []
   early = 0
   while len(killed_at) < arguments.kills:
+    begun_at = latest(folder)
     process = start(name, epochs, folder)
+    moment = draw.uniform(0.05, 1.0) * seconds
+    if len(killed_at) % 2:
+      moment = draw.uniform(0.0, 2.0)
+      while process.poll() is None and latest(folder) == begun_at:
+        time.sleep(0.01)
     try:
-      _, said = process.communicate(timeout=draw.uniform(0.05, 1.0) * seconds)
+      _, said = process.communicate(timeout=moment)
     except subprocess.TimeoutExpired:
       process.kill()
       process.communicate()
@@ -182,7 +190,9 @@ def run_row(arguments: argparse.Namespace) -> dict[str, Any]:
 def told(row: Mapping[str, Any]) -> str:
   """One line about a row."""
   end = "DIFFERENT in " + ", ".join(row["different"]) if row["different"] else "bitwise equal"
-  return f"{row['kills']} kills, {row['wall_seconds']:.0f} s: {end}"
+  saved = sorted({*row["killed_at_saved_step"]})
+  at = f"after {len(saved)} of its saves (steps {saved[0]} to {saved[-1]})"
+  return f"{row['kills']} kills {at}, {row['wall_seconds']:.0f} s: {end}"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -206,7 +216,7 @@ def main(argv: Sequence[str]) -> int:
     print(json.dumps(run_row(arguments)))
     return 0
   names = rows.chosen(parser, "methods", arguments.methods, tuple(METHODS)) or tuple(METHODS)
-  path = arguments.out / "soak.jsonl"
+  path = arguments.out / f"soak-{arguments.kills}.jsonl"
   rows.run_missing(
     names,
     path,
