@@ -54,7 +54,12 @@ def parse(argv: Sequence[str]) -> tuple[dict, Path]:
     raise InputError("--config is missing; give a file such as --config=configs/smoke.py")
   resolved = schema.merge(values.config.to_dict(), changes)
   resolved["name"] = resolved.get("name") or name
-  digest = hashlib.sha256(json.dumps(resolved, sort_keys=True).encode()).hexdigest()[:10]
+  # How many threads decode images makes no other run.
+  telling = {
+    section: {k: v for k, v in fields.items() if k != "threads"} if section == "data" else fields
+    for section, fields in resolved.items()
+  }
+  digest = hashlib.sha256(json.dumps(telling, sort_keys=True).encode()).hexdigest()[:10]
   path = writers.run_directory(values.workdir or f"runs/{name}-{digest}")
   chosen = {"quiet": values.quiet, "dry_run": values.dry_run, "distributed": values.distributed}
   return {"config": resolved, **chosen}, path

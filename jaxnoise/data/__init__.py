@@ -28,6 +28,7 @@ from jaxnoise.data._food101n import food101n as food101n
 from jaxnoise.data._imagenet import imagenet as imagenet
 from jaxnoise.data._imagenet import imagenet_validation as imagenet_validation
 from jaxnoise.data._load import load as load
+from jaxnoise.data._load import with_threads as with_threads
 from jaxnoise.data._npz import npz as npz
 from jaxnoise.data._order import balanced_order as balanced_order
 from jaxnoise.data._order import epoch_order as epoch_order

@@ -63,7 +63,7 @@ class StoredImages:
     image_size: S > 0, or 0 for images that are all of one size.
     shape: (H, W, 3) that they must have, e.g. that of another split; () for S x S, or the first's.
     rows: which of the files, in which order; None for all.
-    threads: that decode several; 0 for one per core.
+    threads: that decode the batches of a stream; 0 for one per core.
     squeeze: resize the whole image to S x S in place of its central square.
 
   Attributes:

@@ -29,6 +29,8 @@ VERSION = 1
 LAYOUT = f"{INFO}, train.npz, test.npz and *.array_record, as data.write_array_record makes them"
 _OPTIONS = {"options": "readahead_buffer_size:0", "file_reader_buffer_size": 32768}
 """Of readers of single records: nothing is read ahead."""
+_OTHER_FILES = 512
+_HUMAN = "human_labels."
 
 
 def array_record_module(where: object) -> Any:
@@ -52,7 +54,7 @@ class Records:
     image: (record, what messages call it) -> the encoded image; None where a record is one.
 
   Raises:
-    InputError: `array_record` is not installed.
+    InputError: `array_record` is not installed, or the files are more than may be open at once.
   """
 
   def __init__(
@@ -62,6 +64,7 @@ class Records:
     image: Callable[[bytes, str], bytes] | None = None,
   ):
     self._module = array_record_module(paths[0] if paths else "array_record")
+    _allow_open(len(paths), paths[0].parent if paths else "array_record")
     self._paths, self._image = tuple(paths), image
     self._starts = np.concatenate([[0], np.cumsum(np.asarray(counts, np.int64))])
     self._readers: dict[int, Any] = {}
@@ -80,6 +83,8 @@ class Records:
     shard, record = self._place(i)
     try:
       content = self._reader(shard).read([record])[0]
+    except InputError:
+      raise
     except (RuntimeError, ValueError, OSError, IndexError) as error:
       reason = " ".join(str(error).split())
       raise InputError(
@@ -99,8 +104,33 @@ class Records:
         reader = self._readers.get(shard)
         if reader is None:
           reader = self._module.ArrayRecordReader(str(self._paths[shard]), **_OPTIONS)
+          found = reader.num_records()
+          expected = int(self._starts[shard + 1] - self._starts[shard])
+          if found != expected:
+            raise InputError(
+              f"{self._paths[shard]}: has {found} records, expected {expected}; copy the file again"
+            )
           self._readers[shard] = reader
     return reader
+
+
+def _allow_open(count: int, where: object) -> None:
+  """Raises how many files this process may hold open, where readers of a set need more."""
+  try:
+    import resource
+  except ImportError:  # no such limit on this system
+    return
+  soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+  # Those of another split or of a first scan too, and all else that a process holds.
+  need = 2 * count + _OTHER_FILES
+  if soft == resource.RLIM_INFINITY or soft >= need:
+    return
+  if hard != resource.RLIM_INFINITY and hard < need:
+    raise InputError(
+      f"{where}: has {count} files, which are all held open, but this process may open {hard}; "
+      f"allow it {need} (`ulimit -n`), or write the set in fewer files"
+    )
+  resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
 
 
 def array_record(
@@ -110,8 +140,10 @@ def array_record(
 
     dataset.json            {"version": 1, "name", "num_classes", "class_names", "image_mean",
                             "image_std", "splits": {"train": {"files": [NAME, ...],
-                            "counts": [n, ...]}, "test": {...}}}
-    train.npz, test.npz     labels [N] integers; optionally ids [N] and clean_labels [N]
+                            "counts": [n, ...]}, "test": {...}}}; optionally "squeeze": whether
+                            images are resized whole, not their central squares
+    train.npz, test.npz     labels [N] integers; optionally ids [N], clean_labels [N] and, in
+                            train.npz, human_labels.NAME [N]
     NAME                    array_record files; a record is the content of an image file, such as a
                             JPEG, and example i is record i of a split's files end to end
 
@@ -139,7 +171,7 @@ def array_record(
     num_classes = int(info["num_classes"])
     facts = {field: tuple(info[field]) for field in ("class_names", "image_mean", "image_std")}
     stacks = {split: _records(root, info["splits"][split]) for split in ("train", "test")}
-    name = str(info["name"])
+    name, squeeze = str(info["name"]), bool(info.get("squeeze", False))
   except (KeyError, TypeError, ValueError, AttributeError) as error:
     if isinstance(error, InputError):
       raise
@@ -147,8 +179,8 @@ def array_record(
       f"{root / INFO}: lacks what write_array_record writes ({error!r}); write the set again"
     ) from error
   told = {split: _told(root, split, len(stacks[split]), num_classes) for split in stacks}
-  train = StoredImages(stacks["train"], image_size)
-  test = StoredImages(stacks["test"], image_size, train.shape[1:])
+  train = StoredImages(stacks["train"], image_size, squeeze=squeeze)
+  test = StoredImages(stacks["test"], image_size, train.shape[1:], squeeze=squeeze)
   if not stream:
     check_memory(name, len(train) + len(test), train.shape[1:])
   images, test_images = (x if stream else _decoded(f"{name} {s}", x)
@@ -156,6 +188,9 @@ def array_record(
   return Source(
     name, images, told["train"]["labels"], test_images, told["test"]["labels"], num_classes,
     clean_labels=told["train"].get("clean_labels"), ids=told["train"].get("ids"), **facts,
+    human_labels={
+      k.removeprefix(_HUMAN): v for k, v in told["train"].items() if k.startswith(_HUMAN)
+    },
   )
 
 
@@ -195,9 +230,12 @@ def write_array_record(
         writer.write(content)
       writer.close()
     told = {"labels": pool.labels, "clean_labels": pool.clean_labels, "ids": pool.ids}
+    if split == "train":
+      told |= {f"{_HUMAN}{k}": labels for k, labels in source.human_labels.items()}
     np.savez(root / f"{split}.npz", **{k: v for k, v in told.items() if v is not None})
     splits[split] = {"files": names, "counts": counts}
   info = {"version": VERSION, "name": source.name, "num_classes": source.num_classes}
+  info["squeeze"] = bool(getattr(source.images, "squeeze", False))
   for field in ("class_names", "image_mean", "image_std"):
     info[field] = list(getattr(source, field))
   # Last: what has this file is whole.
@@ -218,7 +256,8 @@ def _told(root: pathlib.Path, split: str, count: int, num_classes: int) -> dict[
   file = root / f"{split}.npz"
   try:
     with np.load(file, allow_pickle=False) as opened:
-      told = {key: opened[key] for key in ("labels", "clean_labels", "ids") if key in opened}
+      known = ("labels", "clean_labels", "ids")
+      told = {key: opened[key] for key in opened if key in known or key.startswith(_HUMAN)}
   except Exception as error:  # a damaged file may raise anything
     reason = " ".join(str(error).split())
     raise InputError(f"{file}: cannot be read ({reason}); write the set again") from error
@@ -235,7 +274,8 @@ def _told(root: pathlib.Path, split: str, count: int, num_classes: int) -> dict[
 
 def _decoded(field: str, images: StoredImages) -> np.ndarray:
   items = ((images.where(i), images.content(i)) for i in range(len(images)))
-  return decode_all(field, len(images), items, images.image_size, images.shape[1:])
+  size, shape = images.image_size, images.shape[1:]
+  return decode_all(field, len(images), items, size, shape, images.squeeze)
 
 
 def _encoded(images: np.ndarray | StoredImages, rows: np.ndarray) -> Iterator[bytes]:

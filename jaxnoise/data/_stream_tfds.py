@@ -56,7 +56,7 @@ def stored_split(
 
   Labels and ids stand beside the images in the records, so the first time all of them are read.
   What they say is then kept in the set's directory, as `jaxnoise-SPLIT.npz`, if it may be written
-  to, and read from there as long as the split's files keep their sizes.
+  to, and read from there as long as the split's files keep their sizes and times.
 
   Raises:
     InputError: no such split, files in tfrecord, which cannot be read at any position, or a damaged
@@ -78,7 +78,8 @@ def stored_split(
 
   files = Records(paths, prepared.splits[split][1], image)
   images = StoredImages(files, image_size, shape)
-  sizes = np.array([path.stat().st_size for path in paths])
+  # Not the sizes alone: a corrected label has the length of the wrong one.
+  sizes = np.array([(s.st_size, s.st_mtime_ns) for s in (path.stat() for path in paths)])
   cache = prepared.directory / f"jaxnoise-{split}.npz"
   index = _read(cache, sizes, len(files))
   if index is None:
@@ -115,6 +116,11 @@ def _write(cache: pathlib.Path, index: Index, sizes: np.ndarray) -> None:
   # Whole or not at all; several hosts may write the same one.
   with contextlib.suppress(OSError):
     handle, name = tempfile.mkstemp(dir=cache.parent, suffix=".tmp")
-    with os.fdopen(handle, "wb") as file:
-      np.savez(file, **index._asdict(), sizes=sizes)
-    os.replace(name, cache)
+    try:
+      with os.fdopen(handle, "wb") as file:
+        np.savez(file, **index._asdict(), sizes=sizes)
+      os.chmod(name, 0o644)  # for all who share the set
+      os.replace(name, cache)
+    except OSError:
+      os.unlink(name)
+      raise

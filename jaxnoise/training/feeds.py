@@ -8,6 +8,7 @@ they are ready, so that a step waits for none of it unless decoding is slower th
 from __future__ import annotations
 
 import collections
+import contextlib
 import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
@@ -153,9 +154,10 @@ class _Begun:
     self._mesh, self._placed = mesh, None
 
   def place_if_done(self) -> None:
-    """Puts it on the devices if that needs no waiting."""
+    """Puts it on the devices if that needs no waiting; a bad image is told when its step comes."""
     if self._filling.done():
-      self.placed()
+      with contextlib.suppress(InputError):
+        self.placed()
 
   def placed(self) -> dict[str, Array]:
     """The batch on the devices, split over them."""
@@ -253,8 +255,8 @@ def check(run: Run) -> None:
   """Refuses what a stream cannot serve.
 
   Raises:
-    InputError: several networks in one program, several steps in one call, or side batches from
-      the training set.
+    InputError: several networks in one program, several steps in one call, devices whose hosts
+      alternate, or side batches from the training set.
   """
   if not run.source.streamed:
     return
@@ -262,6 +264,12 @@ def check(run: Run) -> None:
     raise InputError(
       f"config.data.stream is True with config.steps_per_call {run.config['steps_per_call']}: a "
       "stream brings one batch at a time; set config.steps_per_call=1"
+    )
+  hosts = [device.process_index for device in run.mesh.devices.flatten()]
+  if hosts != sorted(hosts):
+    raise InputError(
+      f"config.data.stream is True, but the mesh's devices lie on the hosts {hosts}; each host "
+      "reads one run of a batch's rows, so give the devices in the order of their process_index"
     )
   several = run.config["seeds"] > 1 or bool(run.config["sweep"])
   if several:

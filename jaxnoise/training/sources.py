@@ -110,6 +110,8 @@ def _named(config: Mapping[str, Any], source: data.Source | None) -> data.Source
       "config.data.stream is True, but the source given has its images in memory; leave it False, "
       "or give one from jaxnoise.data.load(..., stream=True)"
     )
+  elif config["threads"]:
+    source = data.with_threads(source, config["threads"])
   if config["human_path"]:
     source = data.cifar_n(config["human_path"], source, config["human_order"])
   if config["limit"]:

@@ -1,7 +1,9 @@
 """Images on disk: the same data set as in memory, whatever the threads, hosts and files."""
 
+import dataclasses
 import importlib.util
 import json
+import resource
 
 import numpy as np
 import pytest
@@ -113,6 +115,9 @@ def test_a_resized_crop_is_cut_from_the_whole_image(tmp_path):
   with Image.open(wide.images.where(4)) as image:
     expected = image.convert("RGB").resize((8, 8), Image.Resampling.BILINEAR)
   np.testing.assert_array_equal(made, np.asarray(expected))
+  numbers[0, 2] = 0.2
+  (mirrored,) = _stream_crops.first_crops(wide.images, 4, crop._replace(flip=True), numbers)
+  np.testing.assert_array_equal(mirrored, made[:, ::-1])
   # Squeezed, the stack has the whole image too.
   squeezed = data.StoredImages(wide.images._files, 8, squeeze=True)
   np.testing.assert_array_equal(squeezed[[4, 4]][1], np.asarray(expected))
@@ -121,7 +126,12 @@ def test_a_resized_crop_is_cut_from_the_whole_image(tmp_path):
   crop = data.Crop(padding=1, flip=True)
   (moved,) = _stream_crops.first_crops(wide.images, 4, crop, np.zeros((1, 23)))
   square = wide.images[4][:, ::-1]
-  np.testing.assert_array_equal(moved, np.pad(square, ((1, 1), (1, 1), (0, 0)))[:8, :8])
+  padded = np.pad(square, ((1, 1), (1, 1), (0, 0)))
+  np.testing.assert_array_equal(moved, padded[:8, :8])
+  numbers = np.zeros((1, 23))
+  numbers[0, 1] = 0.9  # of the three places from left to right the last
+  (moved,) = _stream_crops.first_crops(wide.images, 4, crop, numbers)
+  np.testing.assert_array_equal(moved, padded[:8, 2:])
 
 
 def test_boxes_are_those_of_the_device():
@@ -177,6 +187,17 @@ def test_our_own_layout_holds_any_data_set(both, tmp_path):
   again = data.load("array_record", tmp_path / "set")
   np.testing.assert_array_equal(again.images, expected.images)
   assert len(list((tmp_path / "set").glob("train-*-of-00003.array_record"))) == 3
+  # What else a set has, and how its images are made square.
+  human = {"worst": np.roll(resident.labels, 2)}
+  squeezed = dataclasses.replace(
+    streamed, human_labels=human,
+    images=data.StoredImages(streamed.images._files, 6, squeeze=True),
+    test_images=data.StoredImages(streamed.test_images._files, 6, squeeze=True),
+  )  # fmt: skip
+  data.write_array_record(squeezed, tmp_path / "squeezed")
+  read = data.load("array_record", tmp_path / "squeezed", stream=True, image_size=6)
+  assert read.images.squeeze and read.test_images.squeeze
+  np.testing.assert_array_equal(read.human_labels["worst"], human["worst"])
   # A set in memory becomes PNG.
   data.write_array_record(data.generated(num_train=12, num_test=4, size=8), tmp_path / "made")
   made = data.load("array_record", tmp_path / "made", stream=True)
@@ -198,9 +219,26 @@ def test_a_damaged_record_is_named(tmp_path):
   images = data.load("array_record", tmp_path, stream=True).images
   with pytest.raises(InputError, match=r"array_record: record \d+: cannot be read"):
     np.asarray(images)
+  file.write_bytes((tmp_path / "test-00000-of-00001.array_record").read_bytes())
+  with pytest.raises(InputError, match="has 4 records, expected 30; copy the file again"):
+    data.load("array_record", tmp_path)
   file.unlink()
   with pytest.raises(InputError, match=r"train-00000-of-00001.array_record: there is no such file"):
     data.load("array_record", tmp_path, stream=True)
+
+
+@needs_array_record
+def test_as_many_files_may_be_open_as_a_set_has(tmp_path, monkeypatch):
+  data.write_array_record(data.generated(num_train=12, num_test=4, size=8), tmp_path, files=12)
+  limits, asked = [(256, 4096)], []
+  monkeypatch.setattr(resource, "getrlimit", lambda _: limits[-1])
+  monkeypatch.setattr(resource, "setrlimit", lambda _, limit: asked.append(limit))
+  load = lambda: data.load("array_record", tmp_path, stream=True)
+  load()
+  assert (24 + 512, 4096) in asked
+  limits.append((256, 300))
+  with pytest.raises(InputError, match=r"has 12 files, .* may open 300; allow it 536"):
+    load()
 
 
 @needs_array_record
@@ -223,6 +261,16 @@ def test_tfds_sets_stream_in_their_original_order(tmp_path):
   np.testing.assert_array_equal(moved.labels, (resident.labels + 1) % 10)
   np.savez(kept, **{**index, "labels": index["labels"] * 0, "sizes": index["sizes"] + 1})
   same(data.load("tfds:mnist", tmp_path, stream=True), resident)
+  assert kept.stat().st_mode & 0o444 == 0o444, "all who share the set may read it"
+  # Files of the same sizes with other labels are other files.
+  splits["train"] = (source.images[:40], (source.labels[:40] + 1) % 10)
+  sizes = [path.stat().st_size for path in sorted(place.glob("*.array_record*"))]
+  other = writer.write_set(tmp_path / "o", "mnist", splits, "array_record", shape=(8, 8, 1))
+  for file in other.glob("*.array_record*"):
+    file.replace(place / file.name)
+  assert sizes == [path.stat().st_size for path in sorted(place.glob("*.array_record*"))]
+  relabelled = data.load("tfds:mnist", tmp_path, stream=True)
+  np.testing.assert_array_equal(relabelled.labels, (resident.labels + 1) % 10)
 
 
 def test_tfrecord_does_not_stream(tmp_path):

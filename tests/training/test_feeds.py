@@ -1,8 +1,10 @@
 """Training from images on disk: the run that data in memory gives, fed batch by batch."""
 
+import dataclasses
 import importlib.util
 import runpy
 import threading
+import types
 from pathlib import Path
 
 import jax
@@ -14,6 +16,7 @@ from PIL import Image
 from jaxnoise import augment, data, methods
 from jaxnoise import main as main_lib
 from jaxnoise.core import InputError
+from jaxnoise.data import _stream_crops
 from jaxnoise.methods import _base
 from jaxnoise.training import build, feeds, loop, schema, sharding, writers
 from jaxnoise.training import method as method_lib
@@ -129,6 +132,58 @@ def test_batches_are_the_same_for_any_threads_and_from_any_step(folder):
   assert_same(one, several)
   assert_same(one[3:], late)
   assert one[0]["image"].shape == (16, 1, 8, 8, 3)
+
+
+def test_crops_are_those_of_the_config_the_seed_and_the_epoch(folder):
+  run = streamed_run(folder, seed=7, **CROPPED)
+  programs = loop.Programs(run)
+  feed = feeds.make_feed(run, programs, jax.device_put(run.host_data()))
+  assert feed._decoder.threads == 2
+  crop, state = data.Crop(**run.config["first"]), programs.init()
+  for step in (1, run.spec.steps_per_epoch + 1):
+    batch = jax.device_get(feed(state, step))["batch"]
+    numbers = data.crop_numbers(7, step, slice(0, 16), 1)
+    for row in (0, 15):
+      index = batch["index"][row]
+      expected = _stream_crops.first_crops(run.source.images, index, crop, numbers[row])
+      np.testing.assert_array_equal(batch["image"][row], expected)
+  feed.close()
+
+
+def test_batches_lie_on_the_devices_before_their_steps(folder):
+  run = streamed_run(folder, **CROPPED)
+  programs = loop.Programs(run)
+  feed = feeds.make_feed(run, programs, jax.device_put(run.host_data()))
+  state = programs.init()
+  feed(state, 0)
+  assert sorted(feed._begun) == [1, 2]
+  for begun in feed._begun.values():
+    begun._filling.result()
+  feed(state, 1)
+  assert feed._begun[2]._placed is not None
+  feed.close()
+
+
+def test_an_image_that_cannot_be_read_is_told_at_its_own_step():
+  def unreadable(row):
+    raise InputError(f"image {row} is damaged")
+
+  with data.Decoder(1) as decoder:
+    filling = decoder.fill(2, (8, 8, 3), unreadable)
+  mesh = sharding.make_mesh(jax.devices()[:1])
+  begun = feeds._Begun(filling, np.arange(2), np.arange(2), mesh)
+  assert filling.done()
+  begun.place_if_done()
+  with pytest.raises(InputError, match="image 0 is damaged"):
+    begun.placed()
+
+
+def test_devices_whose_hosts_alternate_do_not_stream(folder):
+  run = streamed_run(folder)
+  device = lambda process: types.SimpleNamespace(process_index=process)
+  mesh = types.SimpleNamespace(devices=np.array([[device(p) for p in (0, 1, 0, 1)]]))
+  with pytest.raises(InputError, match=r"lie on the hosts \[0, 1, 0, 1\].*process_index"):
+    feeds.check(dataclasses.replace(run, mesh=mesh))
 
 
 @pytest.mark.slow
