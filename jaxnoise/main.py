@@ -27,6 +27,10 @@ from jaxnoise.core.errors import InputError, closest
 from jaxnoise.training import cache, distributed, schema, writers
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_PATHS = (
+  errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EROFS,
+  errno.ENAMETOOLONG, errno.ELOOP,
+)  # fmt: skip
 _SWITCHES = ("quiet", "noquiet", "dry_run", "nodry_run", "help", "h")
 
 
@@ -176,7 +180,9 @@ def _explain(error: Exception) -> InputError:
 def main(argv: Sequence[str]) -> int:
   """Runs the command; returns its exit code."""
   logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
-  logging.getLogger("absl").setLevel(logging.ERROR)  # the checkpoint library narrates every save
+  # The checkpoint library narrates every save, and tells what fails in pages; a line here says it.
+  for name in ("absl", "asyncio"):
+    logging.getLogger(name).setLevel(logging.CRITICAL)
   try:
     parsed, workdir = parse(argv)
     if "help" in parsed:
@@ -199,8 +205,13 @@ def main(argv: Sequence[str]) -> int:
         file=sys.stderr,
       )
       return 1
-    print(f"jaxnoise: {error.strerror}: {error.filename}; is the path right?", file=sys.stderr)
-    return 2
+    where = f": {error.filename}" if error.filename else ""
+    if error.errno in _PATHS:
+      print(f"jaxnoise: {error.strerror}{where}; is the path right?", file=sys.stderr)
+      return 2
+    kept = "what was saved before is kept, and the same command goes on"
+    print(f"jaxnoise: {error.strerror}{where}; {kept}", file=sys.stderr)
+    return 1
 
 
 def _train(config: dict, workdir: Path, quiet: bool) -> int:

@@ -15,7 +15,12 @@ def use_compilation_cache() -> None:
 
   The commands call it; a library that is imported changes nobody's settings.
   """
-  folder = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache" / "jaxnoise"))
+  folder = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+  if folder is None:
+    try:
+      folder = str(Path.home() / ".cache" / "jaxnoise")
+    except RuntimeError:  # a user without a home, as in some containers: nothing is kept
+      return
   jax.config.update("jax_compilation_cache_dir", folder)
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 

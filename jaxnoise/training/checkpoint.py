@@ -75,6 +75,10 @@ def _abstract(tree: PyTree) -> PyTree:
   return jax.tree.map(leaf, tree)
 
 
+_PATIENCE = 300
+"""Seconds that a process waits for others to write their parts; one that cannot never comes."""
+
+
 class CheckpointError(RuntimeError):
   """A checkpoint could not be written; the ones before it are kept."""
 
@@ -108,6 +112,9 @@ class Checkpointer:
     keep: how many of the latest to keep.
     best: also keep the one with the highest "score" metric.
     read_only: nothing is saved, made or tidied up, whatever another process is doing there.
+
+  Raises:
+    InputError: when the scores of saved checkpoints cannot be read.
   """
 
   def __init__(
@@ -127,16 +134,23 @@ class Checkpointer:
       "train": ocp.StandardCheckpointHandler(),
       "config": ocp.JsonCheckpointHandler(),
     }
-    self._manager = _manager(
-      self.directory,
-      handlers,
-      create=not read_only,
-      cleanup_tmp_directories=not read_only,
-      read_only=read_only,
-      preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
-      best_fn=(lambda m: m["score"]) if best else None,
-      best_mode="max",
-    )
+    try:
+      self._manager = _manager(
+        self.directory,
+        handlers,
+        create=not read_only,
+        cleanup_tmp_directories=not read_only,
+        read_only=read_only,
+        preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
+        best_fn=(lambda m: m["score"]) if best else None,
+        best_mode="max",
+        async_options=ocp.AsyncOptions(timeout_secs=_PATIENCE),
+      )
+    except ValueError as error:
+      raise InputError(
+        f"the scores in {self.directory}/*/metrics cannot be read ({_reason(error)}); one of them "
+        "is damaged. Remove the folder of that step"
+      ) from error
 
   def latest_step(self) -> int | None:
     """The step of the latest complete checkpoint, or None."""

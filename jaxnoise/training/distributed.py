@@ -76,7 +76,8 @@ def start(mode: str = "auto", *, heartbeat: int = 100, timeout: int = 300) -> No
     timeout: seconds to wait for the others.
 
   Raises:
-    InputError: when there is nothing to join, something of it is missing, or nobody answers.
+    InputError: when there is nothing to join, something of it is missing, or process 0 does not
+      answer. Where others do not come, jax ends process 0 itself, with exit code 134.
 
   Example:
     >>> from jaxnoise.training import distributed

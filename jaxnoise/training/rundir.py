@@ -80,8 +80,13 @@ def _claim(
   facts = {"class_names": list(run.source.class_names), "pools": dict(run.spec.pools)}
   if teacher is not None:
     facts["teacher"] = teacher
-  writers.write_json(path, {**identity, **facts, **writers.provenance()})
-  return writers.read_json(path)
+  record = {**identity, **facts, **writers.provenance()}
+  with lock.held(workdir):
+    if not path.exists():
+      writers.write_json(path, record)
+      return writers.read_json(path)
+  # Another process was quicker: this may be the run that it began.
+  return _claim(run, workdir, identity, teacher)
 
 
 def _telling(identity: dict[str, Any]) -> dict[str, Any]:
