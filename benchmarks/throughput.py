@@ -1,4 +1,4 @@
-"""Training images per second of every method, and what it costs over the passes of its network.
+"""Training images per second of every method but GLC, and what it costs over its network's passes.
 
   python benchmarks/throughput.py [--methods=noisymix,nrd] [--models=wrn-28-10] [--cold]
   python benchmarks/throughput.py --torch     NoisyMix beside PyTorch, of which throughput_torch.py
@@ -10,8 +10,8 @@ A row is a process of its own, which times four programs in turns, each ended by
   supervised: a plain cross-entropy step with the same network, batch and optimizer on float images
     that already lie on the device.
   own passes: the forward and backward passes that the method cannot do without (METHODS in
-    throughput_programs.py) on as many such images: the gradient of a mean cross-entropy, bare
-    forward passes of a teacher, bare gradients by the image.
+    throughput_programs.py), of two networks those of both, on as many such images: the gradient of
+    a mean cross-entropy, bare forward passes of a teacher, bare gradients by the image.
   peak: a large matrix product in the row's precision, only where the device is not in PEAKS.
 
 Ratios are medians over rounds of the ratio within a round; on a CPU the ratio of CPU seconds stands
@@ -102,7 +102,7 @@ def measure(
   on_cpu = jax.default_backend() == "cpu"
   chips = 1 if on_cpu else devices  # the devices of a CPU share its cores
   per_step = forward * passes.cost * batch
-  peaks = [2 * 2048**3 / t / 1e12 for t in times["product"]] if product else rounds * [sheet]
+  peaks = [product.tflop / t for t in times["product"]] if product else rounds * [sheet]
   each = zip(times["step"], peaks, strict=True)
   used = [per_step / (t * p * 1e12 * chips) for t, p in each]
   ratios = {
@@ -212,9 +212,7 @@ def compare_torch(
   rate = {name: steps * batch / statistics.median(t[1:]) for name, t in times.items()}
   for name, program in theirs.items():
     program.end()
-    same = program.about.get("parameters") == parameters
-    if not (program.error or same):
-      program.error = f"{program.about['parameters']:,} parameters, ours {parameters:,}"
+    program.error = program.error or unlike(program.about, parameters)
     ratios = {
       p: [b / a for a, b in zip(times[p][1:], times[name][1:], strict=True)] for p in ours
     }
@@ -230,6 +228,17 @@ def compare_torch(
             "range": [round(min(r), 3), round(max(r), 3)]} for p, r in ratios.items()
       },
     })  # fmt: skip
+
+
+def unlike(about: dict[str, Any], parameters: int) -> str:
+  """Why a program is not to be compared with ours; "" where it is."""
+  if about["parameters"] != parameters:
+    return f"{about['parameters']:,} parameters, ours {parameters:,}"
+  backend, count = jax.default_backend(), jax.device_count()
+  on = "cuda" if backend == "gpu" else backend
+  if about["device"] != on or (on != "cpu" and count > 1):
+    return f"it runs on one {about['device']}, ours on {count} x {on}"
+  return ""
 
 
 def told_torch(row: rows.Row) -> str:
@@ -318,6 +327,7 @@ def main() -> None:
         file.write(json.dumps(row) + "\n")
 
   print(f"{HEAD}\n{'|---' * (HEAD.count('|') - 1)}|", flush=True)
+  failed = False
   for model in models:
     for precision in precisions:
       for method in methods:
@@ -325,6 +335,7 @@ def main() -> None:
         row = measured(name, args.batch or (MODELS[model][2] if small else 128), args)
         if "error" in row:
           print(f"{name} failed: {row['error']}", flush=True)
+          failed = True
           continue
         keep(row)
         print(told(row), flush=True)
@@ -337,6 +348,8 @@ def main() -> None:
     for row in compare_torch(*sizes, workers, precisions, args.rounds):
       keep({**row, **rows.provenance(started)})
       print(told_torch(row), flush=True)
+      failed |= bool(row["error"])
+  sys.exit(int(failed))
 
 
 if __name__ == "__main__":

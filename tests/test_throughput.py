@@ -15,7 +15,11 @@ BENCHMARKS = pathlib.Path(__file__).resolve().parents[1] / "benchmarks"
 TINY = {"name": "wide_resnet", "depth": 10, "widen_factor": 1}
 METHODS = (
   "erm", "mixup", "elr", "noisymix", "nrd", "gjs", "multiplicative_reweighting",
-  "knowledge_distillation", "pgd_at", "trades",
+  "knowledge_distillation", "pgd_at", "trades", "manifold_mixup", "nfm", "cutmix", "puzzlemix",
+  "augmix", "augmax", "js", "elr_plus", "dividemix", "co_teaching", "dynamic_bootstrap",
+  "meta_weight_net", "random_weighting", "with_ema", "free_at", "fast_at", "fickle_teacher",
+  "soft_randomization", "messy_collaboration", "attention_transfer", "similarity_preserving", "rkd",
+  "self_distillation",
 )  # fmt: skip
 
 
@@ -49,8 +53,8 @@ def test_the_passes_are_those_of_the_step(monkeypatch, method):
   programs_lib = load(monkeypatch, "throughput_programs")
   assert tuple(programs_lib.METHODS) == METHODS
   passes = programs_lib.METHODS[method][0]
-  source = data.generated(num_train=16, num_test=4, num_classes=10, size=32)
-  run = programs_lib.assemble(method, TINY, "float32", 8, source)
+  source = data.generated(num_train=32, num_test=4, num_classes=10, size=32)
+  run = programs_lib.assemble(method, TINY, "float32", 16, source)
   programs = loop.Programs(run)
   state, arrays = programs.init_shapes(), run.host_data()
   orders = jax.eval_shape(lambda s: programs.epoch_orders(s, arrays, 0), state)
@@ -58,9 +62,19 @@ def test_the_passes_are_those_of_the_step(monkeypatch, method):
   step = programs_lib.flops(jax.make_jaxpr(programs.step)(state, arrays, orders, totals).jaxpr)
   if programs.example_pass is not None:
     step += programs_lib.flops(jax.make_jaxpr(programs.example_pass)(state, arrays).jaxpr) / 2
-  each = step / 8 / programs_lib.forward_flops(run, state)
+  each = step / 16 / programs_lib.forward_flops(run, state)
   repeated = method == "trades"  # a pass for its running averages alone
   assert each == pytest.approx(passes.cost + repeated, rel=0.02)
+
+
+def test_a_program_on_another_device_is_not_compared(monkeypatch):
+  unlike = load(monkeypatch, "throughput").unlike
+  assert unlike({"parameters": 5, "device": "cpu"}, 5) == ""
+  assert unlike({"parameters": 6, "device": "cpu"}, 5) == "6 parameters, ours 5"
+  assert "it runs on one cuda, ours on 8 x cpu" in unlike({"parameters": 5, "device": "cuda"}, 5)
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  assert "it runs on one cpu" in unlike({"parameters": 5, "device": "cpu"}, 5)
+  assert "ours on 8 x cuda" in unlike({"parameters": 5, "device": "cuda"}, 5)
 
 
 @pytest.mark.slow
