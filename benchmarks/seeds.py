@@ -68,6 +68,9 @@ def steppers(arguments: argparse.Namespace) -> dict[str, Callable[[], Any]]:
   meshes = dict.fromkeys(seeds.FORMS, flat)
   if math.gcd(count, len(devices)) > 1:
     meshes["devices"] = sharding.make_mesh(devices, seeds=count)
+  unknown = [name for name in arguments.forms or () if name not in meshes]
+  if unknown:
+    raise SystemExit(f"--forms: {unknown[0]!r} is none of {', '.join(meshes)} here")
   for name in arguments.forms or meshes:
     run = build.assemble({**config, "seeds": count}, source=source, mesh=meshes[name])
     several = loop.Programs(run, form=name if name in seeds.FORMS else None)

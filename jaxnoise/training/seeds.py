@@ -5,6 +5,7 @@ for each seed and, in a sweep, for each member and seed, the seeds of a member n
 One network has no axis. The forms give the same numbers and differ in what they cost:
 
 * "mapped": one row after the other in a loop. Compiled once; the memory of one network at work.
+  Members of a sweep are written out, each with a loop over its own seeds.
 * "unrolled": the rows are written out. The compiler sees them all, and takes as much longer.
 * "vmapped": every operation has the axis; what becomes of kernels with an axis of their own is up
   to the backend.

@@ -172,6 +172,11 @@ def more(folder: Path, mine: int) -> dict:
   del mine
   streamed = data.load("folder", folder / "pictures", stream=True, threads=1)
   given = {"network": toy_network(), "method": reweighted}
+  # Each host makes the crops of its own rows; the pass has no crops.
+  cropped = {
+    "first": {"resized_crop": 8, "scale": (0.3, 1.0), "flip": True},
+    "wrappers": ("multiplicative_reweighting",),
+  }
   staged = {
     "total": "2 steps",
     "model": {"name": "wide_resnet", "depth": 10, "widen_factor": 1},
@@ -180,7 +185,7 @@ def more(folder: Path, mine: int) -> dict:
   }
   runs = {
     "seeds": ({"seeds": 2}, {"source": noisy_source(), **given}),
-    "stream": ({}, {"source": streamed, **given}),
+    "stream": (cropped, {"source": streamed, "network": toy_network(), "method": methods.erm}),
     "stages": (staged, {}),
   }
   out = {}

@@ -179,6 +179,28 @@ def test_a_large_table_has_rows_for_any_usual_number_of_devices():
     assert large == [(1_281_536 // 8, 3)] * tables
 
 
+@pytest.mark.slow
+def test_statistics_of_a_devices_own_part_are_not_exchanged():
+  """Norm layers of the whole batch exchange their sums, one after the other; of groups, nothing."""
+  counts = {}
+  for groups in (1, 8):
+    config = schema.merge(CONFIG, {"batch_size": BATCH, "norm_groups": groups})
+    config["model"] = {"name": "wide_resnet", "depth": 10, "widen_factor": 1}
+    steps = [
+      compiled_step(build.assemble(
+        config, source=tiny_source(192), mesh=sharding.make_mesh(jax.devices()[:devices])
+      ))
+      for devices in (1, 8)
+    ]
+    one, eight = (step.cost_analysis()["flops"] for step in steps)
+    assert 0.95 <= 8 * eight / one <= 1.05, groups
+    exchanged = talk(steps[1].as_text())
+    assert {kind for _, kind in exchanged} == {"all-reduce"}
+    counts[groups] = len(exchanged)
+  layers = 7  # two of each of three blocks, and the last one
+  assert counts[8] < layers <= counts[1], counts
+
+
 class Wide(nn.Module):
   """Large enough for its parameters to be split."""
 
