@@ -64,7 +64,10 @@ def decoding(images: data.StoredImages, threads: int, views: int, side: int, bat
 
 
 def waiting(source: data.Source, method: dict, small: bool, steps: int) -> tuple[float, float]:
-  """(images per second, share of the time that steps wait for their batch)."""
+  """(images per second, share of the time that steps wait for their batch).
+
+  The clock starts after five steps, when two batches are under way already.
+  """
   model = {"name": "wide_resnet", "depth": 10, "widen_factor": 1} if small else {"name": "resnet50"}
   config = {
     "total": f"{steps + 5} steps", "batch_size": 16 if small else 64, "method": method,
@@ -114,7 +117,7 @@ def main() -> None:
         )
     nrd = {"name": "nrd", "teacher_policy_first": False, "scale": "none"}
     for method in ({"name": "noisymix"}, nrd):
-      rate, share = waiting(list(sources.values())[-1], method, small, 20 if small else 200)
+      rate, share = waiting(list(sources.values())[-1], method, small, 60 if small else 200)
       print(f"training, {method['name']}: {rate:.0f} images/s, {share:.1%} of the time waiting")
 
 

@@ -90,7 +90,9 @@ def free_at(
   transform = augment.batched(first)
 
   def init_state(state: TrainState) -> TrainState:
-    shape = (spec.batch_size, *spec.image_shape)
+    # Of the images as `first` leaves them, which may be another size.
+    image = jax.ShapeDtypeStruct(tuple(spec.image_shape), jnp.float32)
+    shape = (spec.batch_size, *jax.eval_shape(first, jax.random.key(0), image).shape)
     return state.with_method_state(name, {"delta": jnp.zeros(shape)})
 
   def drawn(state: TrainState, batch: Batch, rng: PRNGKey) -> tuple[_adversarial.Examples, PRNGKey]:

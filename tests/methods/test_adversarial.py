@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnoise import methods
+from jaxnoise import augment, methods
 from jaxnoise.core import InputError, Network, Output, Spec, TrainState
 from tests.methods.attacked import same
 from tests.toy import toy_batch
@@ -117,6 +117,17 @@ def test_the_joint_gradient_has_one_backward_pass():
   # Beside the network there are the step and the metrics.
   assert one < joint < 1.1 * one and bare < 1.1 * one, (one, joint, bare, split)
   assert split > 1.2 * joint, (joint, split)
+
+
+def test_the_perturbation_is_of_the_images_as_the_crop_leaves_them():
+  first = functools.partial(augment.random_resized_crop, size=2)
+  net = network(False)
+  method = methods.free_at(net, spec=SPEC, first=first)
+  state = TrainState.create(jax.random.key(0), *net.init(jax.random.key(1), None))
+  state = method.init_state(state)
+  assert state.method_state["free_at"]["delta"].shape == (8, 2, 2, 3)
+  (_, aux), _ = jax.eval_shape(lambda s: method.grad_fn(s)(s.params, BATCH, KEY), state)
+  assert aux.extra.shape == (8, 2, 2, 3)
 
 
 @pytest.mark.parametrize(
