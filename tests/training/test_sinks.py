@@ -44,12 +44,12 @@ def test_steps_told_before_a_crash_are_told_once(tmp_path):
   run = tiny_run(total="6 steps", checkpoint={"every": "3 steps"}, **LOG)
 
   def crash(step):
-    if step == 5:  # the row of step 4 is told, its state is not saved
+    if step == 5:  # its row is told, its state is not saved
       raise KeyboardInterrupt
 
   with pytest.raises(KeyboardInterrupt):
     loop.train(run, tmp_path / "run", quiet=True, on_step=crash)
-  assert told(tmp_path / "run")[-1]["step"] == 4
+  assert told(tmp_path / "run")[-1]["step"] == 5
   loop.train(run, tmp_path / "run", quiet=True)
   assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 2, "a file for each part"
   found = reader.EventAccumulator(str(tmp_path / "run" / "tensorboard"))
