@@ -190,8 +190,9 @@ def run_row(arguments: argparse.Namespace) -> dict[str, Any]:
 def told(row: Mapping[str, Any]) -> str:
   """One line about a row."""
   end = "DIFFERENT in " + ", ".join(row["different"]) if row["different"] else "bitwise equal"
-  saved = sorted({*row["killed_at_saved_step"]})
-  at = f"after {len(saved)} of its saves (steps {saved[0]} to {saved[-1]})"
+  saved = len({*row["killed_at_saved_step"]} - {0})
+  runs = row["finished_between"] + 1
+  at = f"of {runs} run(s), after {saved} different saves"
   return f"{row['kills']} kills {at}, {row['wall_seconds']:.0f} s: {end}"
 
 

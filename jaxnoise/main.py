@@ -60,7 +60,7 @@ def parse(argv: Sequence[str]) -> tuple[dict, Path]:
   resolved["name"] = resolved.get("name") or name
   # How many threads decode images makes no other run.
   telling = {
-    section: {k: v for k, v in fields.items() if k != "threads"} if section == "data" else fields
+    section: {**fields, "threads": 0} if section == "data" and "threads" in fields else fields
     for section, fields in resolved.items()
   }
   digest = hashlib.sha256(json.dumps(telling, sort_keys=True).encode()).hexdigest()[:10]
@@ -197,20 +197,14 @@ def main(argv: Sequence[str]) -> int:
     print(f"jaxnoise: {' '.join(str(error).split())}", file=sys.stderr)
     return 2
   except OSError as error:
-    if error.errno in _FULL:
-      where = f": {error.filename}" if error.filename else ""
-      print(
-        f"jaxnoise: {error.strerror}{where}; what was saved before is kept. Make room, and the "
-        "same command goes on",
-        file=sys.stderr,
-      )
-      return 1
     where = f": {error.filename}" if error.filename else ""
+    reason = (error.strerror or " ".join(str(error).split()) or type(error).__name__) + where
     if error.errno in _PATHS:
-      print(f"jaxnoise: {error.strerror}{where}; is the path right?", file=sys.stderr)
+      print(f"jaxnoise: {reason}; is the path right?", file=sys.stderr)
       return 2
-    kept = "what was saved before is kept, and the same command goes on"
-    print(f"jaxnoise: {error.strerror}{where}; {kept}", file=sys.stderr)
+    mended = "Make room" if error.errno in _FULL else "Mend that"
+    kept = f"what was saved before is kept. {mended}, and the same command goes on"
+    print(f"jaxnoise: {reason}; {kept}", file=sys.stderr)
     return 1
 
 

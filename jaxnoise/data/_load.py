@@ -175,10 +175,10 @@ def load(
     function, expected = _AT_PATH[name]
     if not os.fspath(path):
       raise InputError(f"data.path: is empty, expected {expected}; give its path")
-    return with_threads(_call(name, function, {"path": path, **options}), check_threads(threads))
+    return with_threads(_call(name, function, {"path": path, **options}), threads)
   if name.startswith("tfds:"):
     options = {"name": name.removeprefix("tfds:"), "path": path, **options}
-    return with_threads(_call(name, tfds, options), check_threads(threads))
+    return with_threads(_call(name, tfds, options), threads)
   if name not in _NAMED:
     known_names = [*_EMBEDDED, *_AT_PATH, *_NAMED, "tfds:NAME"]
     raise InputError(f"data set {name!r} is not known; {closest(name, known_names)}")
@@ -216,11 +216,15 @@ def with_threads(source: Source, threads: int) -> Source:
     source: the set; in memory, nothing changes.
     threads: 0 for one per core.
 
+  Raises:
+    InputError: for what is no number of threads.
+
   Example:
     >>> from jaxnoise import data
     >>> data.with_threads(data.digits(), 2).streamed
     False
   """
+  threads = check_threads(threads)
   stacks = {field: getattr(source, field) for field in ("images", "test_images")}
   return dataclasses.replace(
     source,

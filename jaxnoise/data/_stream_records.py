@@ -6,6 +6,7 @@ shuffled stream of many small images asks of a file system. The package `array_r
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -29,7 +30,7 @@ VERSION = 1
 LAYOUT = f"{INFO}, train.npz, test.npz and *.array_record, as data.write_array_record makes them"
 _OPTIONS = {"options": "readahead_buffer_size:0", "file_reader_buffer_size": 32768}
 """Of readers of single records: nothing is read ahead."""
-_OTHER_FILES = 512
+_OTHER_FILES, _FEW_OTHERS = 512, 64
 _HUMAN = "human_labels."
 
 
@@ -125,12 +126,15 @@ def _allow_open(count: int, where: object) -> None:
   need = 2 * count + _OTHER_FILES
   if soft == resource.RLIM_INFINITY or soft >= need:
     return
-  if hard != resource.RLIM_INFINITY and hard < need:
+  if hard != resource.RLIM_INFINITY and hard < 2 * count + _FEW_OTHERS:
     raise InputError(
       f"{where}: has {count} files, which are all held open, but this process may open {hard}; "
       f"allow it {need} (`ulimit -n`), or write the set in fewer files"
     )
-  resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
+  allowed = need if hard == resource.RLIM_INFINITY else min(need, hard)
+  # A system may have a limit of its own below that; then it is met when a file is opened.
+  with contextlib.suppress(ValueError, OSError):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(allowed, soft), hard))
 
 
 def array_record(

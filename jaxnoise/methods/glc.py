@@ -57,8 +57,7 @@ def glc(
     label_matrix: C, [K, K]: C[k, l] is the probability of the label l where k is true; rows sum to
       1.
     trusted_size: T; None for the share that makes trusted and untrusted examples be met equally
-      often, B M / N, at least 1. On several devices choose a multiple of their number: they do not
-      share other sizes evenly.
+      often, B M / N, at least 1. On several devices it has to be a multiple of their number.
     separate: the two parts pass through the network one after the other, each with batch
       statistics of its own, as in the authors' code, and not as one batch.
     first: (rng, image) -> image, for training and trusted images alike.

@@ -205,10 +205,14 @@ def assemble(
         f"config.steps_per_call is {together}, but config.{section}.every is {every} steps, so no "
         f"call could take so many; set at most {every}"
       )
-  if together > spec.steps_per_epoch:
+  # The steps of an epoch that calls may have: not those on its shorter last batch.
+  full = spec.steps_per_epoch
+  if config["data"]["remainder"] == "keep" and spec.num_train % spec.batch_size:
+    full -= run.method.replays
+  if together > max(full, 1):
     raise InputError(
-      f"config.steps_per_call is {together}, but an epoch has {spec.steps_per_epoch} steps, and a "
-      "call ends with it; set at most that"
+      f"config.steps_per_call is {together}, but an epoch has {full} steps on full batches, and a "
+      "call ends with them; set at most that"
     )
   sinks.check(config["log"])
   return run

@@ -75,8 +75,8 @@ def _abstract(tree: PyTree) -> PyTree:
   return jax.tree.map(leaf, tree)
 
 
-_PATIENCE = 300
-"""Seconds that a process waits for others to write their parts; one that cannot never comes."""
+_PATIENCE = 1200
+"""Seconds that a save of several processes may take; one that cannot write its part never ends."""
 
 
 class CheckpointError(RuntimeError):
@@ -144,9 +144,11 @@ class Checkpointer:
         preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
         best_fn=(lambda m: m["score"]) if best else None,
         best_mode="max",
-        async_options=ocp.AsyncOptions(timeout_secs=_PATIENCE),
+        async_options=ocp.AsyncOptions(timeout_secs=_PATIENCE) if jax.process_count() > 1 else None,
       )
     except ValueError as error:
+      if not best:
+        raise
       raise InputError(
         f"the scores in {self.directory}/*/metrics cannot be read ({_reason(error)}); one of them "
         "is damaged. Remove the folder of that step"

@@ -107,7 +107,8 @@ def train(
 
   Raises:
     InputError: when the directory holds another run, its checkpoint another model, or another
-      process trains in it.
+      process trains in it. Of several processes, one that finds something unreadable in the middle
+      of training ends itself, and so all of them (`distributed.ends_all`).
     NonFiniteError: on a loss or gradient that is not finite.
 
   Example:
@@ -192,11 +193,11 @@ class _Loop:
         fn, count = programs.last_step if last else programs.step, 1
         if programs.together > 1 and self._due_none(step, step + programs.together):
           fn, count = programs.steps, programs.together
-        with self.watch.first(fn, count):
+        with self.watch.first(fn, state, count):
           state, totals = fn(state, self.data, orders, totals)
         step += count
         if within + count in programs.pass_steps:
-          with self.watch.first(programs.example_pass, 0):
+          with self.watch.first(programs.example_pass, state, 0):
             state = programs.example_pass(state, self.data)
         ended, score = step == spec.num_steps, None
         if ended or _due(step, self.log_every):

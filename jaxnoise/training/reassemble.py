@@ -58,6 +58,9 @@ def reassemble(
     # The command that trained asked the GPU for it before it began; this one computes as it may.
     "deterministic": False,
     "precision": config["precision"] if network is None else "float32",
+    # What training alone does, however it was set.
+    "steps_per_call": 1,
+    "remat": False,
     "evaluate": {**config["evaluate"], "corruptions": (), "corrupted_path": ""},
     "log": schema.default()["log"],
   }

@@ -91,13 +91,6 @@ def members(config: Mapping[str, Any], *, finished: bool = False) -> list[dict[s
     _check_field(config, name, finished)
   if not swept:
     return [dict(config)]
-  rows = list(zip(*swept.values(), strict=True))
-  for i, row in enumerate(rows):
-    if row in rows[:i]:
-      raise InputError(
-        f"config.sweep has members {rows.index(row)} and {i} alike ({labels(config)[i]}); for "
-        "another draw of one setting set config.seeds"
-      )
   return [schema.check(member(config, i)) for i in range(len(labels(config)))]
 
 
@@ -126,7 +119,7 @@ def naming(config: Mapping[str, Any], i: int, make: Callable[[], T]) -> T:
 
 
 def check(run: Run) -> None:
-  """Refuses members whose steps, passes or batches are not the same.
+  """Refuses members that are alike, or whose steps, passes or batches are not the same.
 
   Arrays that differ in shape are refused where members are put together; see `seeds.over_seeds`.
 
@@ -136,6 +129,13 @@ def check(run: Run) -> None:
   Raises:
     InputError: naming what was swept and what then differs.
   """
+  rows = list(zip(*fields(run.config).values(), strict=True))
+  for i, row in enumerate(rows):
+    if row in rows[:i]:
+      raise InputError(
+        f"config.sweep has members {rows.index(row)} and {i} alike ({labels(run.config)[i]}); for "
+        "another draw of one setting set config.seeds"
+      )
   first = _shared(run.members[0])
   for i, member in enumerate(run.members):
     for what, value in _shared(member).items():

@@ -190,14 +190,20 @@ class Stopwatch:
     self._left_out += time.monotonic() - begun
 
   @contextlib.contextmanager
-  def first(self, program: Hashable, steps: int = 1) -> Iterator[None]:
-    """The same around steps whose `program` is called for the first time, and compiles."""
+  def first(self, program: Hashable, state: Any = None, steps: int = 1) -> Iterator[None]:
+    """The same around steps whose `program` is called for the first time, and compiles.
+
+    Args:
+      program: what is called.
+      state: the work so far; what the device does while a program compiles would be left out.
+      steps: that the call takes.
+    """
     if program in self._known:
       yield
       return
     self._known.add(program)
     self._compiled += steps
-    with self.paused():
+    with self.paused(state):
       yield
 
   def row(self, step: int) -> dict[str, float]:

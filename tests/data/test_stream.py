@@ -236,8 +236,11 @@ def test_as_many_files_may_be_open_as_a_set_has(tmp_path, monkeypatch):
   load = lambda: data.load("array_record", tmp_path, stream=True)
   load()
   assert (24 + 512, 4096) in asked
-  limits.append((256, 300))
-  with pytest.raises(InputError, match=r"has 12 files, .* may open 300; allow it 536"):
+  limits.append((64, 300))  # enough for twelve files, and as many as may be asked for
+  load()
+  assert asked[-1] == (300, 300)
+  limits.append((64, 80))
+  with pytest.raises(InputError, match=r"has 12 files, .* may open 80; allow it 536"):
     load()
 
 

@@ -83,6 +83,10 @@ def test_no_steps_in_a_call_are_refused():
   rare = {name: {"every": "9 steps"} for name in ("log", "evaluate", "checkpoint")}
   with pytest.raises(InputError, match="steps_per_call is 4, but an epoch has 3 steps"):
     tiny_run(methods.erm, steps_per_call=4, **rare)
+  with pytest.raises(InputError, match="steps_per_call is 4, but an epoch has 3 steps on full"):
+    tiny_run(
+      methods.erm, steps_per_call=4, source=tiny_source(56), data={"remainder": "keep"}, **rare
+    )
 
 
 def test_the_initial_state_is_traced_once(monkeypatch):
