@@ -249,3 +249,14 @@ def test_an_older_record_opens(trained, tmp_path):
   del record["config"]["evaluate"], record["data_crc32"]
   path.write_text(json.dumps(record))
   assert restore.open_run(folder, with_data=False, **GIVEN).step == 4
+
+
+def test_how_it_was_trained_may_be_refused_today(trained, tmp_path):
+  """Settings that change no prediction: a run that had them opens, whatever training would say."""
+  workdir = tmp_path / "run"
+  shutil.copytree(trained[0], workdir)
+  record = json.loads((workdir / "config.json").read_text())
+  record["config"] |= {"steps_per_call": 100, "precision": "bfloat16", "deterministic": True}
+  (workdir / "config.json").write_text(json.dumps(record))
+  opened = restore.open_run(workdir, source=tiny_source(), **GIVEN)
+  assert_same(opened.saved, trained[1])
