@@ -1,4 +1,4 @@
-"""Training images per second of every method but GLC, and what it costs over its network's passes.
+"""Training images per second of every method, and what it costs over the passes of its network.
 
   python benchmarks/throughput.py [--methods=noisymix,nrd] [--models=wrn-28-10] [--cold]
   python benchmarks/throughput.py --torch     NoisyMix beside PyTorch, of which throughput_torch.py

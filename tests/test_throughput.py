@@ -17,7 +17,7 @@ METHODS = (
   "erm", "mixup", "elr", "noisymix", "nrd", "gjs", "multiplicative_reweighting",
   "knowledge_distillation", "pgd_at", "trades", "manifold_mixup", "nfm", "cutmix", "puzzlemix",
   "augmix", "augmax", "js", "elr_plus", "dividemix", "co_teaching", "dynamic_bootstrap",
-  "meta_weight_net", "random_weighting", "with_ema", "free_at", "fast_at", "fickle_teacher",
+  "meta_weight_net", "glc", "random_weighting", "with_ema", "free_at", "fast_at", "fickle_teacher",
   "soft_randomization", "messy_collaboration", "attention_transfer", "similarity_preserving", "rkd",
   "self_distillation",
 )  # fmt: skip
