@@ -5,7 +5,8 @@ Fields are overridden as `--config.optim.lr=0.05`; some config files take an arg
 `runs/<config>-<hash of the resolved config>`, so that the same command resumes. `--dry_run` prints
 the plan and writes nothing. On several hosts each runs this command (docs/tpu_pod.md);
 `--distributed=auto|on|off` says whether to look for the others. Exit codes: 0 done or stopped by
-SIGTERM after saving, 1 the training failed or another host died, 2 bad input (nothing was written).
+SIGTERM after saving, 1 the training failed or another host died, 2 bad input (nothing was written,
+unless it is an image of a stream that cannot be read when its step comes).
 """
 
 from __future__ import annotations

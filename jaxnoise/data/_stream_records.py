@@ -31,6 +31,7 @@ LAYOUT = f"{INFO}, train.npz, test.npz and *.array_record, as data.write_array_r
 _OPTIONS = {"options": "readahead_buffer_size:0", "file_reader_buffer_size": 32768}
 """Of readers of single records: nothing is read ahead."""
 _OTHER_FILES, _FEW_OTHERS = 512, 64
+"""Files that a process may hold open beside those of a set: what is asked for, and the least."""
 _HUMAN = "human_labels."
 
 

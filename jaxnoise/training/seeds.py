@@ -74,10 +74,12 @@ FORMS: Mapping[str, Callable[[Row, PyTree, PyTree], PyTree]] = {
 }
 """How the rows that one group of devices has are run."""
 
-# Of five seeds of a WRN-10-1 on 2 CPU cores, over runs in a row: mapped 0.81 to 0.85, unrolled 0.71
-# to 0.83 and nearly three times as long to compile, vmapped 1.7 to 2.7 (kernels with an axis are a
-# grouped convolution there). Not measured on accelerators, where one small network leaves most of
-# the chip idle, rows in a loop leave it as idle, and only the axis gives each operation more work.
+# Of five seeds on 2 CPU cores, over runs in a row: WRN-10-1 at 16 pixels mapped 0.81, unrolled
+# 0.83, vmapped 2.7 (kernels with an axis are a grouped convolution there); at 8 pixels 0.85, 0.71,
+# 1.7; WRN-16-2 at 8 pixels 1.20, 0.98, 1.9. Unrolled takes some 10 s longer to compile, which what
+# it gains at 8 pixels makes up for after about a thousand steps. Not measured on accelerators,
+# where one small network leaves most of the chip idle, rows in a loop leave it as idle, and only
+# the axis gives each operation more work.
 _FASTEST = {"cpu": "mapped", "gpu": "vmapped", "tpu": "vmapped"}
 
 
@@ -86,7 +88,7 @@ def fastest(backend: str | None = None) -> str:
 
   Args:
     backend: "cpu", "gpu" or "tpu"; None means the default one. Of others nothing is known, and they
-      get "mapped", the form that is never much slower than runs in a row.
+      get "mapped", which is compiled as quickly as one run.
 
   Example:
     >>> from jaxnoise.training import seeds
